@@ -1,0 +1,29 @@
+package chains
+
+import "sfc/dataplane/packet"
+
+// Function is a service function (RFC 7665) inside this process: the host's
+// counterpart of a guest's sfc_process.
+//
+// Process decides over every descriptor of descs: it writes Verdict (and
+// Reason when it drops) and may change Off, Len, OutPort, Mark and the packet's
+// bytes, which it finds in the frame region it was made with, at descriptor's
+// Chunk - nf.FramesStart + Off. It must not keep descs. One value belongs to
+// one worker, so Process is never called concurrently on it.
+type Function interface {
+	Process(descs []packet.Desc)
+	Close() error
+}
+
+// Runner takes bursts along one service path. [Forwarder] runs functions of
+// this process, nf/wasm's Group runs guests; a worker cannot tell them apart.
+//
+// The caller has filled b (frames, ports, times) and the path's descriptors.
+// Process writes b.Out for every packet and b.Frames for those that are sent.
+// It allocates nothing. Only the worker that owns the path calls it.
+type Runner interface {
+	Process(b *packet.Burst)
+	// Tick is called about every 100 ms between bursts; nowNs is the same
+	// clock as Burst.NowNs.
+	Tick(nowNs uint64)
+}

@@ -1,0 +1,205 @@
+/* A burst through all functions of a path, in one call from Go. */
+#include <string.h>
+#include "shim.h"
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+static inline uint64_t where_of(struct sfc_frame f)
+{
+	return (uint64_t)(SFC_FRAMES_START + f.chunk) | (uint64_t)f.off << 32 | (uint64_t)f.len << 48;
+}
+
+/* Chunk, offset and length as one word: one load tells whether a function
+ * moved the packet. */
+static inline uint64_t where_is(const struct sfc_desc *d)
+{
+	uint64_t w;
+	memcpy(&w, d, sizeof w);
+	return w;
+}
+
+/* Verdict, padding and reason as one word. */
+static inline uint32_t word_of(const struct sfc_desc *d)
+{
+	uint32_t w;
+	memcpy(&w, &d->verdict, sizeof w);
+	return w;
+}
+
+static inline void clear_word(struct sfc_desc *d)
+{
+	memset(&d->verdict, 0, 4);
+}
+
+static void drop(struct sfc_burst *b, uint32_t h, uint32_t k, uint16_t reason, bool fault)
+{
+	b->out[k].verdict = SFC_DROP;
+	b->out[k].hop = (uint8_t)h;
+	b->out[k].reason = reason;
+	b->out[k].fault = fault;
+}
+
+static void engine_drop(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint32_t k, uint16_t reason)
+{
+	c->hop[h].stats.engine[reason]++;
+	drop(b, h, k, reason, true);
+}
+
+/*
+ * Settles a packet whose descriptor is not simply "Next, as it was": reads
+ * every word once, checks it, and writes the host's own record. Returns
+ * whether the packet goes on to the next function.
+ */
+static bool settle(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint32_t k, const struct sfc_desc *d)
+{
+	struct sfc_hop *hop = &c->hop[h];
+	uint64_t where = where_is(d);
+	uint32_t word = word_of(d);
+	uint16_t port = d->out_port, reason = (uint16_t)(word >> 16);
+	uint8_t verdict = (uint8_t)word;
+
+	if (verdict == SFC_ABORT || verdict >= SFC_VERDICTS) {
+		hop->stats.verdicts[SFC_ABORT]++;
+		engine_drop(c, b, h, k, SFC_R_NO_VERDICT);
+		return false;
+	}
+	if (verdict == SFC_DROP) {
+		uint16_t known = reason <= hop->reasons ? reason : 0;
+		hop->stats.verdicts[SFC_DROP]++;
+		hop->stats.reasons[known]++;
+		drop(b, h, k, known, false);
+		return false;
+	}
+	if (where != c->where[k]) {
+		uint32_t off = (uint16_t)(where >> 32), len = (uint16_t)(where >> 48);
+		if ((uint32_t)where != (uint32_t)c->where[k] || len < SFC_MIN_FRAME || off + len > SFC_CHUNK) {
+			engine_drop(c, b, h, k, SFC_R_BAD_DESCRIPTOR);
+			return false;
+		}
+		c->where[k] = where;
+		b->frames[k].off = (uint16_t)off;
+		b->frames[k].len = (uint16_t)len;
+	}
+	if (port >= c->nports) {
+		engine_drop(c, b, h, k, SFC_R_BAD_PORT);
+		return false;
+	}
+	b->out[k].port = port;
+	hop->stats.verdicts[verdict]++;
+	if (verdict == SFC_NEXT)
+		return true;
+	b->out[k].verdict = verdict;
+	b->out[k].hop = (uint8_t)h;
+	return false;
+}
+
+/* Settles the burst after function h; keeps those that go on, in order, at the
+ * front of the descriptors, verdicts cleared. */
+static uint32_t collect(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint8_t *idx, uint32_t n)
+{
+	uint32_t kept = 0, plain = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		struct sfc_desc *d = &c->desc[i];
+		uint32_t k = idx[i];
+		if (likely(word_of(d) == SFC_NEXT && where_is(d) == c->where[k] && d->out_port == b->out[k].port))
+			plain++;
+		else if (!settle(c, b, h, k, d))
+			continue;
+		clear_word(d);
+		if (kept != i) {
+			c->desc[kept] = *d;
+			idx[kept] = (uint8_t)k;
+		}
+		kept++;
+	}
+	c->hop[h].stats.verdicts[SFC_NEXT] += plain;
+	return kept;
+}
+
+/* The fault policy for the n packets that function h held. */
+static uint32_t policy(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, const uint8_t *idx, uint32_t n, uint16_t reason)
+{
+	struct sfc_hop *hop = &c->hop[h];
+	if (hop->open) {
+		hop->stats.skipped += n;
+		return n;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		engine_drop(c, b, h, idx[i], reason);
+	return 0;
+}
+
+/* Calls function h over n descriptors. */
+static int call(struct sfc_chain *c, uint32_t h, wasmtime_func_t *f, wasmtime_val_raw_t *arg)
+{
+	struct sfc_hop *hop = &c->hop[h];
+	struct sfc_instance *inst = hop->inst;
+	wasm_trap_t *trap = NULL;
+	wasmtime_context_set_epoch_deadline(inst->ctx, hop->deadline);
+	wasmtime_error_t *e = wasmtime_func_call_unchecked(inst->ctx, f, arg, 1, &trap);
+	if (likely(!e && !trap))
+		return SFC_OK;
+	int rc = e ? sfc_error_read(e, hop->trap) : sfc_trap_read(trap, hop->trap);
+	if (rc == SFC_ERR_BUDGET)
+		hop->stats.overruns++;
+	else
+		hop->stats.traps++;
+	return rc;
+}
+
+uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b)
+{
+	uint8_t idx[SFC_BURST];
+	uint32_t n = b->n, faulted = 0;
+	bool timed = (c->count++ & c->time_mask) == 0;
+
+	c->control->now_ns = b->now_ns;
+	for (uint32_t k = 0; k < n; k++) {
+		idx[k] = (uint8_t)k;
+		c->where[k] = where_of(b->frames[k]);
+		b->out[k] = (struct sfc_out){ .verdict = SFC_TX, .hop = 0xff, .port = c->desc[k].out_port };
+	}
+	for (uint32_t h = 0; h < c->nhops && n > 0; h++) {
+		struct sfc_hop *hop = &c->hop[h];
+		if (unlikely(!hop->inst)) {
+			n = policy(c, b, h, idx, n, SFC_R_SUSPENDED);
+			continue;
+		}
+		if (hop->open)
+			memcpy(c->saved, c->desc, n * sizeof c->desc[0]);
+		uint64_t start = unlikely(timed) ? sfc_now_ns() : 0;
+		wasmtime_val_raw_t arg = { .i32 = (int32_t)n };
+		int rc = call(c, h, &hop->inst->process, &arg);
+		hop->stats.bursts++;
+		hop->stats.packets += n;
+		if (unlikely(timed)) {
+			hop->stats.timed_ns += sfc_now_ns() - start;
+			hop->stats.timed_packets += n;
+		}
+		if (likely(rc == SFC_OK)) {
+			n = collect(c, b, h, idx, n);
+			continue;
+		}
+		faulted |= 1u << h;
+		if (hop->open)
+			memcpy(c->desc, c->saved, n * sizeof c->desc[0]);
+		n = policy(c, b, h, idx, n, rc == SFC_ERR_BUDGET ? SFC_R_BUDGET : SFC_R_FAULT);
+	}
+	return faulted;
+}
+
+uint32_t sfc_chain_tick(struct sfc_chain *c, uint64_t now_ns)
+{
+	uint32_t faulted = 0;
+	c->control->now_ns = now_ns;
+	for (uint32_t h = 0; h < c->nhops; h++) {
+		struct sfc_instance *i = c->hop[h].inst;
+		if (!i || !i->has_tick)
+			continue;
+		wasmtime_val_raw_t arg = { .i64 = (int64_t)now_ns };
+		if (call(c, h, &i->tick, &arg) != SFC_OK)
+			faulted |= 1u << h;
+	}
+	return faulted;
+}

@@ -1,0 +1,195 @@
+/* Engine, epoch ticker and host imports. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "shim.h"
+
+struct sfc_engine {
+	wasm_engine_t *wasm;
+	wasmtime_linker_t *linker;
+	pthread_t ticker;
+	uint32_t tick_us;
+	_Atomic bool stop;
+	_Atomic uint64_t ticks;
+};
+
+uint64_t sfc_now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int sfc_error_read(wasmtime_error_t *e, char *err)
+{
+	wasm_byte_vec_t msg;
+	wasmtime_error_message(e, &msg);
+	snprintf(err, SFC_ERRLEN, "%.*s", (int)msg.size, msg.data);
+	wasm_byte_vec_delete(&msg);
+	wasmtime_error_delete(e);
+	return SFC_ERR_LINK;
+}
+
+/* Reads and frees a trap; tells an overrun from other traps. */
+int sfc_trap_read(wasm_trap_t *t, char *err)
+{
+	uint8_t code = 0xff;
+	bool coded = wasmtime_trap_code(t, &code);
+	wasm_byte_vec_t msg;
+	wasm_trap_message(t, &msg);
+	snprintf(err, SFC_ERRLEN, "%.*s", (int)msg.size, msg.data);
+	wasm_byte_vec_delete(&msg);
+	wasm_trap_delete(t);
+	return coded && code == WASMTIME_TRAP_CODE_INTERRUPT ? SFC_ERR_BUDGET : SFC_ERR_TRAP;
+}
+
+/* A thread of its own, not a Go timer: it must tick while every P of the Go
+ * scheduler is busy, or stuck in a guest that loops. */
+static void *tick(void *arg)
+{
+	struct sfc_engine *e = arg;
+	struct timespec next;
+	clock_gettime(CLOCK_MONOTONIC, &next);
+	while (!atomic_load_explicit(&e->stop, memory_order_relaxed)) {
+		next.tv_nsec += (long)e->tick_us * 1000;
+		while (next.tv_nsec >= 1000000000) {
+			next.tv_nsec -= 1000000000;
+			next.tv_sec++;
+		}
+		while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL) == EINTR)
+			;
+		wasmtime_engine_increment_epoch(e->wasm);
+		atomic_fetch_add_explicit(&e->ticks, 1, memory_order_relaxed);
+	}
+	return NULL;
+}
+
+/* sfc.log(level i32, ptr i32, len i32): 10 lines a second on average, 20 at
+ * once; longer lines are cut; a range outside memory logs nothing. */
+static wasm_trap_t *log_line(void *env, wasmtime_caller_t *caller, wasmtime_val_raw_t *args, size_t n)
+{
+	(void)env;
+	(void)n;
+	struct sfc_instance *inst = wasmtime_context_get_data(wasmtime_caller_context(caller));
+	uint32_t level = (uint32_t)args[0].i32, ptr = (uint32_t)args[1].i32, len = (uint32_t)args[2].i32;
+	struct sfc_log *l = inst->log;
+	const uint64_t cost = 100000000u, most = 20 * cost;
+
+	uint64_t now = sfc_now_ns(), credit = l->tokens_ns + (now - l->last_ns);
+	l->tokens_ns = credit < most ? credit : most;
+	l->last_ns = now;
+	uint32_t head = atomic_load_explicit(&l->head, memory_order_relaxed);
+	if (l->tokens_ns < cost || head - atomic_load_explicit(&l->tail, memory_order_acquire) == SFC_LOG_LINES) {
+		atomic_fetch_add_explicit(&l->suppressed, 1, memory_order_relaxed);
+		return NULL;
+	}
+	l->tokens_ns -= cost;
+	if (inst->mem == NULL || (uint64_t)ptr + len > inst->mem->size) {
+		atomic_fetch_add_explicit(&l->suppressed, 1, memory_order_relaxed);
+		return NULL;
+	}
+	if (len > SFC_LOG_BYTES)
+		len = SFC_LOG_BYTES;
+	uint32_t i = head % SFC_LOG_LINES;
+	l->line[i].level = level > 255 ? 255 : (uint8_t)level;
+	l->line[i].len = (uint16_t)len;
+	memcpy(l->line[i].text, inst->mem->base + ptr, len);
+	atomic_store_explicit(&l->head, head + 1, memory_order_release);
+	return NULL;
+}
+
+static wasmtime_error_t *define_imports(wasmtime_linker_t *linker)
+{
+	wasm_valtype_t *p[3] = { wasm_valtype_new(WASM_I32), wasm_valtype_new(WASM_I32), wasm_valtype_new(WASM_I32) };
+	wasm_valtype_vec_t params, results;
+	wasm_valtype_vec_new(&params, 3, p);
+	wasm_valtype_vec_new(&results, 0, NULL);
+	wasm_functype_t *ty = wasm_functype_new(&params, &results);
+	wasmtime_error_t *e = wasmtime_linker_define_func_unchecked(linker, "sfc", 3, "log", 3, ty, log_line, NULL, NULL);
+	wasm_functype_delete(ty);
+	return e;
+}
+
+struct sfc_engine *sfc_engine_new(uint32_t tick_us, char *err)
+{
+	struct sfc_engine *e = calloc(1, sizeof *e);
+	if (!e) {
+		snprintf(err, SFC_ERRLEN, "out of memory");
+		return NULL;
+	}
+	/* What a module may use must be equal in runtime.go's compiler, or the
+	 * compiled code is refused here. */
+	wasm_config_t *cfg = wasm_config_new();
+	wasmtime_config_epoch_interruption_set(cfg, true);
+	wasmtime_config_wasm_threads_set(cfg, false);
+	wasmtime_config_wasm_tail_call_set(cfg, false);
+	wasmtime_config_wasm_relaxed_simd_set(cfg, false);
+	wasmtime_config_wasm_multi_memory_set(cfg, false);
+	wasmtime_config_wasm_memory64_set(cfg, false);
+	wasmtime_config_wasm_function_references_set(cfg, false);
+	wasmtime_config_wasm_gc_set(cfg, false);
+	wasmtime_memory_creator_t creator = { .new_memory = sfc_memory_new };
+	wasmtime_config_host_memory_creator_set(cfg, &creator);
+	e->wasm = wasm_engine_new_with_config(cfg);
+	if (!e->wasm) {
+		snprintf(err, SFC_ERRLEN, "no engine with this configuration");
+		free(e);
+		return NULL;
+	}
+	e->linker = wasmtime_linker_new(e->wasm);
+	e->tick_us = tick_us;
+	wasmtime_error_t *we = define_imports(e->linker);
+	int rc = 0;
+	if (we)
+		sfc_error_read(we, err);
+	else if ((rc = pthread_create(&e->ticker, NULL, tick, e)) != 0)
+		snprintf(err, SFC_ERRLEN, "start the epoch ticker: %s", strerror(rc));
+	if (we || rc) {
+		wasmtime_linker_delete(e->linker);
+		wasm_engine_delete(e->wasm);
+		free(e);
+		return NULL;
+	}
+	return e;
+}
+
+void sfc_engine_delete(struct sfc_engine *e)
+{
+	atomic_store(&e->stop, true);
+	pthread_join(e->ticker, NULL);
+	wasmtime_linker_delete(e->linker);
+	wasm_engine_delete(e->wasm);
+	free(e);
+}
+
+uint64_t sfc_engine_ticks(struct sfc_engine *e)
+{
+	return atomic_load_explicit(&e->ticks, memory_order_relaxed);
+}
+
+int sfc_module_load(struct sfc_engine *e, const uint8_t *code, size_t len, wasmtime_module_t **mod,
+	wasmtime_instance_pre_t **pre, char *err)
+{
+	wasmtime_error_t *we = wasmtime_module_deserialize(e->wasm, code, len, mod);
+	if (we)
+		return sfc_error_read(we, err);
+	we = wasmtime_linker_instantiate_pre(e->linker, *mod, pre);
+	if (we) {
+		wasmtime_module_delete(*mod);
+		return sfc_error_read(we, err);
+	}
+	return SFC_OK;
+}
+
+void sfc_module_delete(wasmtime_module_t *mod, wasmtime_instance_pre_t *pre)
+{
+	wasmtime_instance_pre_delete(pre);
+	wasmtime_module_delete(mod);
+}
+
+
+
+wasm_engine_t *sfc_engine_wasm(struct sfc_engine *e) { return e->wasm; }

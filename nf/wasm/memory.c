@@ -1,0 +1,131 @@
+/*
+ * Linear memory with the window mapped over it:
+ *
+ *   0            stack_top   private, zero
+ *   stack_top    16 MiB      scrap
+ *   16 MiB       +16 KiB     control page and descriptors, the chain's
+ *                32 MiB      scrap
+ *   32 MiB       +frames     frame region, the chain's
+ *                128 MiB     scrap
+ *   128 MiB      +1.06 MiB   counters page and configuration, private
+ *                256 MiB     scrap
+ *   256 MiB      size        data and heap, private, limited
+ *   size         4 GiB       no access, and guards
+ *
+ * All of [0, size) is readable and writable, since bulk-memory instructions
+ * run in host code, where a fault would end the process. Scrap is one small
+ * memfd per tenant mapped again and again, so that filling it costs the host
+ * no more than its size.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "shim.h"
+
+_Thread_local const struct sfc_layout *sfc_layout_now;
+_Thread_local struct sfc_memory *sfc_memory_made;
+
+#define ALIGN (2u << 20) /* so that huge pages can be mapped over the window */
+
+static bool share(uint8_t *base, uint64_t at, uint64_t len, int fd, uint64_t off)
+{
+	return mmap(base + at, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)off) != MAP_FAILED;
+}
+
+static bool scrap(uint8_t *base, uint64_t from, uint64_t to, const struct sfc_layout *l)
+{
+	while (from < to) {
+		uint64_t n = to - from < l->scrap_len ? to - from : l->scrap_len;
+		if (!share(base, from, n, l->scrap_fd, 0))
+			return false;
+		from += n;
+	}
+	return true;
+}
+
+static bool private(uint8_t *base, uint64_t from, uint64_t to)
+{
+	return from >= to || mprotect(base + from, to - from, PROT_READ | PROT_WRITE) == 0;
+}
+
+static uint8_t *get_memory(void *env, size_t *size, size_t *capacity)
+{
+	struct sfc_memory *m = env;
+	*size = m->size;
+	*capacity = m->limit;
+	return m->base;
+}
+
+static wasmtime_error_t *grow_memory(void *env, size_t size)
+{
+	struct sfc_memory *m = env;
+	if (m->sealed)
+		return wasmtime_error_new("memory may not grow after sfc_configure");
+	if (size > m->limit)
+		return wasmtime_error_new("memory limit reached");
+	if (size > m->size) {
+		if (!private(m->base, m->size, size))
+			return wasmtime_error_new("mprotect refused");
+		m->size = size;
+	}
+	return NULL;
+}
+
+static void drop_memory(void *env)
+{
+	struct sfc_memory *m = env;
+	munmap(m->map, m->map_len);
+	free(m);
+}
+
+/* Called by Wasmtime inside instantiation, on the thread that set
+ * sfc_layout_now. */
+wasmtime_error_t *sfc_memory_new(void *env, const wasm_memorytype_t *ty, size_t minimum, size_t maximum, size_t reserved,
+	size_t guard, wasmtime_linear_memory_t *ret)
+{
+	(void)env;
+	(void)ty;
+	(void)maximum;
+	const struct sfc_layout *l = sfc_layout_now;
+	if (!l)
+		return wasmtime_error_new("memory made outside sfc_instance_new");
+	if (minimum > l->limit || minimum < SFC_DATA_START)
+		return wasmtime_error_new("memory size outside the limits");
+	struct sfc_memory *m = calloc(1, sizeof *m);
+	if (!m)
+		return wasmtime_error_new("out of memory");
+	if (reserved < l->limit)
+		reserved = l->limit;
+	m->map_len = reserved + guard + ALIGN;
+	m->map = mmap(NULL, m->map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (m->map == MAP_FAILED) {
+		free(m);
+		return wasmtime_error_new("no address space for a linear memory: see ulimit -v, vm.max_map_count");
+	}
+	uint8_t *b = (uint8_t *)(((uintptr_t)m->map + ALIGN - 1) & ~(uintptr_t)(ALIGN - 1));
+	m->base = b;
+	m->size = minimum;
+	m->limit = l->limit;
+	bool ok = private(b, 0, l->stack_top)
+		&& scrap(b, l->stack_top, SFC_WINDOW_START, l)
+		&& share(b, SFC_WINDOW_START, SFC_CONTROL_SIZE, l->control_fd, 0)
+		&& scrap(b, SFC_WINDOW_START + SFC_CONTROL_SIZE, SFC_FRAMES_START, l)
+		&& share(b, SFC_FRAMES_START, l->frames_len, l->frames_fd, 0)
+		&& scrap(b, SFC_FRAMES_START + l->frames_len, SFC_PRIVATE_START, l)
+		&& private(b, SFC_PRIVATE_START, SFC_CONFIG_START + SFC_CONFIG_MAX)
+		&& scrap(b, SFC_CONFIG_START + SFC_CONFIG_MAX, SFC_DATA_START, l)
+		&& private(b, SFC_DATA_START, minimum);
+	if (!ok) {
+		int e = errno;
+		drop_memory(m);
+		char msg[160];
+		snprintf(msg, sizeof msg, "map the window of a linear memory: %s (see vm.max_map_count)", strerror(e));
+		return wasmtime_error_new(msg);
+	}
+	*ret = (wasmtime_linear_memory_t){ .env = m, .get_memory = get_memory, .grow_memory = grow_memory, .finalizer = drop_memory };
+	sfc_memory_made = m;
+	return NULL;
+}

@@ -1,0 +1,119 @@
+// Package wasm runs network functions as WebAssembly guests: it compiles and
+// checks modules, makes instances whose memory has the chain's packets mapped
+// into it, runs bursts through them, and replaces those that fault.
+//
+// Wasmtime's own Go API compiles; a small C shim (shim.h) runs, because a call
+// through the Go API costs microseconds and a lock.
+package wasm
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/bytecodealliance/wasmtime-go/v39"
+
+	"sfc/dataplane/arena"
+	"sfc/nf"
+)
+
+// Options configure a [Runtime]. The zero value selects the defaults.
+type Options struct {
+	// Tick is the period of the epoch ticker: deadlines are kept to one or
+	// two of them. Default 1 ms, at least 100 us.
+	Tick time.Duration
+	// ScrapBytes is what a tenant's functions together may fill of the window
+	// that nothing is mapped over. A multiple of 2 MiB. Default 16 MiB.
+	ScrapBytes int
+	// Limits are checked before a module is compiled. Default nf.Limits{}.
+	Limits nf.Limits
+}
+
+// Runtime is the engine that guests run in, one per process. It owns the
+// compiler, the epoch ticker and the scrap memory of every tenant; Close it
+// after every Module and Group made from it.
+type Runtime struct {
+	eng      *engine
+	compiler *wasmtime.Engine
+	opts     Options
+
+	mu     sync.Mutex
+	scraps map[string]*arena.Region // by tenant
+	closed bool
+}
+
+// Open starts the runtime. Call it once and early: Wasmtime installs signal
+// handlers that hand on to Go's.
+func Open(opts Options) (*Runtime, error) {
+	if opts.Tick == 0 {
+		opts.Tick = time.Millisecond
+	}
+	if opts.ScrapBytes == 0 {
+		opts.ScrapBytes = 16 << 20
+	}
+	if opts.Tick < 100*time.Microsecond || opts.Tick > time.Second {
+		return nil, fmt.Errorf("wasm: tick %v is outside 100us to 1s", opts.Tick)
+	}
+	if opts.ScrapBytes < 2<<20 || opts.ScrapBytes%(2<<20) != 0 {
+		return nil, fmt.Errorf("wasm: scrap of %d bytes is not a multiple of 2 MiB", opts.ScrapBytes)
+	}
+	eng, err := openEngine(uint32(opts.Tick / time.Microsecond))
+	if err != nil {
+		return nil, fmt.Errorf("wasm: %w", err)
+	}
+	// The same features as in engine.c, where the code must load.
+	cfg := wasmtime.NewConfig()
+	cfg.SetEpochInterruption(true)
+	cfg.SetWasmThreads(false)
+	cfg.SetWasmTailCall(false)
+	cfg.SetWasmRelaxedSIMD(false)
+	cfg.SetWasmMultiMemory(false)
+	cfg.SetWasmMemory64(false)
+	cfg.SetWasmFunctionReferences(false)
+	cfg.SetWasmGC(false)
+	return &Runtime{
+		eng:      eng,
+		compiler: wasmtime.NewEngineWithConfig(cfg),
+		opts:     opts,
+		scraps:   make(map[string]*arena.Region),
+	}, nil
+}
+
+// Close stops the ticker and frees the engine. It may be called again.
+func (rt *Runtime) Close() error {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if rt.closed {
+		return nil
+	}
+	rt.closed = true
+	rt.eng.close()
+	rt.compiler.Close()
+	var errs []error
+	for _, r := range rt.scraps {
+		errs = append(errs, r.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ticksFor turns a duration into epoch ticks, rounded up, plus the one that is
+// already under way.
+func (rt *Runtime) ticksFor(d time.Duration) uint64 {
+	return uint64((d+rt.opts.Tick-1)/rt.opts.Tick) + 1
+}
+
+// scrap returns the tenant's scrap memory, made at first use.
+func (rt *Runtime) scrap(tenant string) (*arena.Region, error) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if r := rt.scraps[tenant]; r != nil {
+		return r, nil
+	}
+	r, err := arena.Open("scrap", rt.opts.ScrapBytes, arena.Options{Sparse: true})
+	if err != nil {
+		return nil, err
+	}
+	rt.scraps[tenant] = r
+	return r, nil
+}

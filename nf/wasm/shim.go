@@ -1,0 +1,233 @@
+package wasm
+
+// #cgo CFLAGS: -O3 -Wall -Wextra -Werror -std=gnu11
+// #cgo noescape sfc_chain_process
+// #cgo nocallback sfc_chain_process
+// #cgo noescape sfc_chain_tick
+// #cgo nocallback sfc_chain_tick
+// #include <stdlib.h>
+// #include "shim.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"sfc/dataplane/packet"
+	"sfc/nf"
+)
+
+// Every call into C is in this file; see shim.h for who owns what.
+
+// The Go structs that C reads as they are.
+var (
+	_ [unsafe.Offsetof(packet.Burst{}.RxNs) - C.sizeof_struct_sfc_burst]byte
+	_ [C.sizeof_struct_sfc_burst - unsafe.Offsetof(packet.Burst{}.RxNs)]byte
+	_ [unsafe.Sizeof(packet.Outcome{}) - C.sizeof_struct_sfc_out]byte
+	_ [C.sizeof_struct_sfc_out - unsafe.Sizeof(packet.Outcome{})]byte
+	_ [unsafe.Sizeof(nf.ControlPage{}) - C.sizeof_struct_sfc_control]byte
+	_ [C.sizeof_struct_sfc_control - unsafe.Sizeof(nf.ControlPage{})]byte
+)
+
+// engine is Wasmtime's engine, the linker and the epoch ticker.
+type engine struct{ c *C.struct_sfc_engine }
+
+type errBuf [C.SFC_ERRLEN]C.char
+
+func (b *errBuf) String() string { return C.GoString(&b[0]) }
+
+func openEngine(tickUs uint32) (*engine, error) {
+	var msg errBuf
+	c := C.sfc_engine_new(C.uint32_t(tickUs), &msg[0])
+	if c == nil {
+		return nil, fmt.Errorf("start wasmtime: %s", msg.String())
+	}
+	return &engine{c}, nil
+}
+
+func (e *engine) close()        { C.sfc_engine_delete(e.c) }
+func (e *engine) ticks() uint64 { return uint64(C.sfc_engine_ticks(e.c)) }
+
+// code is a module's machine code, loaded and linked.
+type code struct {
+	mod *C.wasmtime_module_t
+	pre *C.wasmtime_instance_pre_t
+}
+
+// load takes what wasmtime's compiler serialized. Never give it bytes that a
+// tenant could have written: they are machine code.
+func (e *engine) load(serialized []byte) (code, error) {
+	var msg errBuf
+	var c code
+	if len(serialized) == 0 {
+		return c, errors.New("load module: no code")
+	}
+	if C.sfc_module_load(e.c, (*C.uint8_t)(&serialized[0]), C.size_t(len(serialized)), &c.mod, &c.pre, &msg[0]) != 0 {
+		return code{}, fmt.Errorf("load module: %s", msg.String())
+	}
+	return c, nil
+}
+
+func (c code) close() { C.sfc_module_delete(c.mod, c.pre) }
+
+// layout says what an instance's memory is made of.
+type layout struct {
+	controlFD, framesFD, scrapFD int
+	framesLen, scrapLen          int
+	stackTop                     uint32
+	limit                        uint64
+}
+
+// instance is one guest. Calls into it must not overlap.
+type instance struct{ c *C.struct_sfc_instance }
+
+// fault is how a guest's call ended badly.
+type fault int
+
+const (
+	faultNone    fault = C.SFC_OK
+	faultLink    fault = C.SFC_ERR_LINK
+	faultTrap    fault = C.SFC_ERR_TRAP
+	faultBudget  fault = C.SFC_ERR_BUDGET
+	faultRefused fault = C.SFC_ERR_REFUSED
+)
+
+func (e *engine) instantiate(c code, l layout, log *logRing, deadline uint64, tableLimit int) (*instance, fault, string) {
+	var msg errBuf
+	cl := C.struct_sfc_layout{
+		control_fd: C.int(l.controlFD), frames_fd: C.int(l.framesFD), scrap_fd: C.int(l.scrapFD),
+		frames_len: C.uint64_t(l.framesLen), scrap_len: C.uint64_t(l.scrapLen),
+		stack_top: C.uint32_t(l.stackTop), limit: C.uint64_t(l.limit),
+	}
+	i := new(instance)
+	rc := C.sfc_instance_new(e.c, c.pre, &cl, log.c, C.uint64_t(deadline), C.uint64_t(tableLimit), &i.c, &msg[0])
+	if rc != 0 {
+		return nil, fault(rc), msg.String()
+	}
+	return i, faultNone, ""
+}
+
+// configure hands over the configuration; code is the guest's own answer.
+func (i *instance) configure(json []byte, deadline uint64) (code int32, f fault, text string) {
+	var msg errBuf
+	var c C.int32_t
+	rc := C.sfc_instance_configure(i.c, (*C.char)(unsafe.Pointer(unsafe.SliceData(json))), C.uint32_t(len(json)),
+		C.uint64_t(deadline), &c, &msg[0])
+	return int32(c), fault(rc), msg.String()
+}
+
+func (i *instance) close() { C.sfc_instance_delete(i.c) }
+
+// memory returns n bytes of the guest's linear memory from address addr, as
+// the host sees them. Valid until close.
+func (i *instance) memory(addr, n uint32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(i.c.mem.base), addr)), n)
+}
+
+func (i *instance) memorySize() uint64 { return uint64(i.c.mem.size) }
+
+// counters returns the guest's counter page.
+func (i *instance) counters() *[nf.NumCounters]uint64 {
+	return (*[nf.NumCounters]uint64)(unsafe.Add(unsafe.Pointer(i.c.mem.base), nf.CountersStart))
+}
+
+// logRing holds lines written by sfc.log until they are read.
+type logRing struct{ c *C.struct_sfc_log }
+
+func newLogRing() *logRing {
+	return &logRing{(*C.struct_sfc_log)(C.calloc(1, C.sizeof_struct_sfc_log))}
+}
+
+func (l *logRing) close() { C.free(unsafe.Pointer(l.c)) }
+
+// next takes the oldest line. Only one goroutine may call it at a time.
+func (l *logRing) next() (level uint8, text []byte, ok bool) {
+	head := (*atomic.Uint32)(unsafe.Pointer(&l.c.head))
+	tail := (*atomic.Uint32)(unsafe.Pointer(&l.c.tail))
+	t := tail.Load()
+	if t == head.Load() {
+		return 0, nil, false
+	}
+	line := &l.c.line[t%C.SFC_LOG_LINES]
+	text = C.GoBytes(unsafe.Pointer(&line.text[0]), C.int(line.len))
+	level = uint8(line.level)
+	tail.Store(t + 1)
+	return level, text, true
+}
+
+// suppressed returns how many lines were over the rate or found no room.
+func (l *logRing) suppressed() uint64 {
+	return (*atomic.Uint64)(unsafe.Pointer(&l.c.suppressed)).Load()
+}
+
+// chain is the C side of a Group.
+type chain struct{ c *C.struct_sfc_chain }
+
+func newChain(control []byte, nports, nhops int, timeEvery uint64) chain {
+	c := (*C.struct_sfc_chain)(C.calloc(1, C.sizeof_struct_sfc_chain))
+	c.nhops = C.uint32_t(nhops)
+	c.nports = C.uint32_t(nports)
+	c.time_mask = C.uint64_t(timeEvery - 1)
+	c.control = (*C.struct_sfc_control)(unsafe.Pointer(&control[0]))
+	c.desc = (*C.struct_sfc_desc)(unsafe.Pointer(&control[nf.DescStart-nf.WindowStart]))
+	return chain{c}
+}
+
+func (c chain) close() { C.free(unsafe.Pointer(c.c)) }
+
+func (c chain) process(b *packet.Burst) (faulted uint32) {
+	return uint32(C.sfc_chain_process(c.c, (*C.struct_sfc_burst)(unsafe.Pointer(b))))
+}
+
+func (c chain) tick(nowNs uint64) (faulted uint32) {
+	return uint32(C.sfc_chain_tick(c.c, C.uint64_t(nowNs)))
+}
+
+// setHop describes hop h; its instance starts as none (suspended).
+func (c chain) setHop(h int, open bool, reasons int, deadline uint64) {
+	hop := &c.c.hop[h]
+	hop.open = C.bool(open)
+	hop.reasons = C.uint32_t(reasons)
+	hop.deadline = C.uint64_t(deadline)
+}
+
+// setInstance gives hop h an instance (nil: none) and returns the one it had.
+func (c chain) setInstance(h int, i *instance) {
+	if i == nil {
+		c.c.hop[h].inst = nil
+		return
+	}
+	c.c.hop[h].inst = i.c
+}
+
+// trap returns the message of hop h's last trap.
+func (c chain) trap(h int) string { return C.GoString(&c.c.hop[h].trap[0]) }
+
+// stats copies hop h's counters; another goroutine may read while the worker
+// adds, each word is whole.
+func (c chain) stats(h int) (s rawStats) {
+	src := (*rawStats)(unsafe.Pointer(&c.c.hop[h].stats))
+	for i := range s {
+		s[i] = atomic.LoadUint64(&src[i])
+	}
+	return s
+}
+
+// rawStats is struct sfc_stats as words.
+type rawStats [C.sizeof_struct_sfc_stats / 8]uint64
+
+// Indices into rawStats.
+const (
+	statBursts    = 0
+	statPackets   = statBursts + 1
+	statVerdicts  = statPackets + 1
+	statReasons   = statVerdicts + C.SFC_VERDICTS
+	statEngine    = statReasons + C.SFC_REASONS
+	statSkipped   = statEngine + 16
+	statTraps     = statSkipped + 1
+	statOverruns  = statTraps + 1
+	statTimedNs   = statOverruns + 1
+	statTimedPkts = statTimedNs + 1
+)

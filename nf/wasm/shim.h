@@ -1,0 +1,172 @@
+/*
+ * The C side of the runtime: everything that runs between the worker's one
+ * call per burst and its return. Go compiles, checks and replaces; C calls
+ * guests, keeps their deadlines and settles their verdicts.
+ *
+ * Files: engine.c (engine, epoch ticker, host imports), memory.c (linear
+ * memory with the window mapped over it), instance.c (one guest), chain.c (a
+ * burst through all functions of a path).
+ */
+#ifndef SFC_SHIM_H
+#define SFC_SHIM_H
+
+#include <stdatomic.h>
+#include "wasmtime_abi.h"
+
+/* Guest addresses; nf/abi.go has the same numbers and a test compares them. */
+#define SFC_WINDOW_START   0x01000000u
+#define SFC_DESC_START     0x01001000u
+#define SFC_CONTROL_SIZE   0x4000u
+#define SFC_FRAMES_START   0x02000000u
+#define SFC_PRIVATE_START  0x08000000u
+#define SFC_CONFIG_START   0x08010000u
+#define SFC_CONFIG_MAX     0x100000u
+#define SFC_DATA_START     0x10000000u
+
+#define SFC_BURST     64
+#define SFC_CHUNK     2048u
+#define SFC_MIN_FRAME 14u
+#define SFC_MAX_HOPS  16
+#define SFC_REASONS   64   /* reason numbers 1..63 may be declared */
+#define SFC_ERRLEN    512
+#define SFC_LOG_LINES 32
+#define SFC_LOG_BYTES 256
+
+enum { SFC_ABORT, SFC_DROP, SFC_NEXT, SFC_TX, SFC_PASS, SFC_VERDICTS };
+
+/* Engine reasons, see dataplane/packet/reason.go. */
+enum {
+	SFC_R_FAULT = 6, SFC_R_BUDGET, SFC_R_NO_VERDICT, SFC_R_BAD_DESCRIPTOR, SFC_R_BAD_PORT, SFC_R_SUSPENDED,
+};
+
+struct sfc_desc { /* packet.Desc */
+	uint32_t chunk;
+	uint16_t off, len;
+	uint16_t l3, l4;
+	uint8_t proto, pad0;
+	uint16_t flags;
+	uint32_t slot, hash;
+	uint64_t rx_ns;
+	uint16_t in_port, out_port;
+	uint32_t mark;
+	uint8_t verdict, pad1;
+	uint16_t reason;
+	uint16_t vlan;
+	uint8_t pad2[18];
+};
+_Static_assert(sizeof(struct sfc_desc) == 64, "descriptor is one cache line");
+
+struct sfc_frame { uint32_t chunk; uint16_t off, len; };
+struct sfc_out { uint8_t verdict, hop; uint16_t reason, port; uint8_t fault, pad; };
+
+struct sfc_burst { /* packet.Burst */
+	uint32_t n;
+	uint16_t path, pad;
+	uint64_t now_ns;
+	struct sfc_frame frames[SFC_BURST];
+	struct sfc_out out[SFC_BURST];
+	/* what follows in Go is not the shim's */
+};
+
+struct sfc_control { uint32_t abi, burst; uint64_t now_ns; uint32_t path, worker, ports, chunk_len; };
+
+/* Lines a guest wrote with sfc.log. One producer (the thread that runs the
+ * guest), one consumer (Go). It outlives the instances of its function. */
+struct sfc_log {
+	_Atomic uint32_t head, tail;
+	_Atomic uint64_t suppressed; /* lines over the rate or the ring */
+	uint64_t tokens_ns;          /* token bucket, in ns of credit */
+	uint64_t last_ns;
+	struct { uint8_t level; uint16_t len; char text[SFC_LOG_BYTES]; } line[SFC_LOG_LINES];
+};
+
+/* What a linear memory is made of. Filled by Go before instantiation. */
+struct sfc_layout {
+	int control_fd;      /* SFC_CONTROL_SIZE bytes */
+	int frames_fd;
+	uint64_t frames_len;
+	int scrap_fd;
+	uint64_t scrap_len;
+	uint32_t stack_top;  /* [0, stack_top) is private */
+	uint64_t limit;      /* highest memory.size in bytes */
+};
+
+struct sfc_memory {
+	uint8_t *map;        /* what mmap gave */
+	uint64_t map_len;
+	uint8_t *base;       /* guest address 0; 2 MiB aligned */
+	uint64_t size, limit;
+	bool sealed;         /* configured: no more growth */
+};
+
+struct sfc_instance {
+	wasmtime_store_t *store;
+	wasmtime_context_t *ctx;
+	struct sfc_memory *mem;
+	wasmtime_func_t process, configure, tick;
+	bool has_tick;
+	struct sfc_log *log;
+};
+
+struct sfc_stats {
+	uint64_t bursts, packets;
+	uint64_t verdicts[SFC_VERDICTS];
+	uint64_t reasons[SFC_REASONS]; /* index 0: drops with an undeclared number */
+	uint64_t engine[16];           /* packets the engine decided for it, by engine reason */
+	uint64_t skipped;              /* packets passed over by policy open */
+	uint64_t traps, overruns;
+	uint64_t timed_ns, timed_packets;
+};
+
+struct sfc_hop {
+	struct sfc_instance *inst; /* NULL: suspended */
+	uint64_t deadline;         /* epoch ticks */
+	uint32_t reasons;          /* how many the manifest declares */
+	bool open;                 /* fault policy */
+	char trap[SFC_ERRLEN];     /* message of the last trap */
+	struct sfc_stats stats;
+};
+
+struct sfc_chain {
+	uint32_t nhops, nports;
+	struct sfc_desc *desc;
+	struct sfc_control *control;
+	uint64_t time_mask; /* time functions on bursts where (count & mask) == 0 */
+	uint64_t count;
+	uint64_t where[SFC_BURST]; /* descriptor's first 8 bytes as they should be */
+	struct sfc_desc saved[SFC_BURST];
+	struct sfc_hop hop[SFC_MAX_HOPS];
+};
+
+struct sfc_engine;
+
+struct sfc_engine *sfc_engine_new(uint32_t tick_us, char *err);
+void sfc_engine_delete(struct sfc_engine *);
+uint64_t sfc_engine_ticks(struct sfc_engine *);
+wasm_engine_t *sfc_engine_wasm(struct sfc_engine *);
+int sfc_module_load(struct sfc_engine *, const uint8_t *code, size_t len, wasmtime_module_t **, wasmtime_instance_pre_t **,
+	char *err);
+void sfc_module_delete(wasmtime_module_t *, wasmtime_instance_pre_t *);
+
+wasmtime_error_t *sfc_memory_new(void *env, const wasm_memorytype_t *, size_t minimum, size_t maximum, size_t reserved,
+	size_t guard, wasmtime_linear_memory_t *ret);
+extern _Thread_local const struct sfc_layout *sfc_layout_now;
+extern _Thread_local struct sfc_memory *sfc_memory_made;
+
+/* Errors of sfc_instance_*: 0 fine, else one of these with a message. */
+enum { SFC_OK, SFC_ERR_LINK, SFC_ERR_TRAP, SFC_ERR_BUDGET, SFC_ERR_REFUSED };
+
+int sfc_instance_new(struct sfc_engine *, wasmtime_instance_pre_t *, const struct sfc_layout *, struct sfc_log *,
+	uint64_t deadline, uint64_t table_limit, struct sfc_instance **, char *err);
+int sfc_instance_configure(struct sfc_instance *, const char *json, uint32_t len, uint64_t deadline, int32_t *code,
+	char *err);
+void sfc_instance_delete(struct sfc_instance *);
+int sfc_trap_read(wasm_trap_t *, char *err);
+int sfc_error_read(wasmtime_error_t *, char *err);
+uint64_t sfc_now_ns(void);
+
+/* Both return a bit set of the hops whose instance died in this call. */
+uint32_t sfc_chain_process(struct sfc_chain *, struct sfc_burst *);
+uint32_t sfc_chain_tick(struct sfc_chain *, uint64_t now_ns);
+
+#endif
