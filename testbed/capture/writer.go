@@ -1,0 +1,143 @@
+package capture
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// optComment is the option for a comment on any block.
+const optComment = 1
+
+// Writer writes a pcapng capture: one little-endian section, one Ethernet
+// interface with ns resolution, one enhanced packet block per packet. Equal
+// packets give equal bytes: the file holds no dates, names or versions of the
+// machine that wrote it. It is not safe for concurrent use.
+type Writer struct {
+	w     *bufio.Writer
+	close func() error // closes what Create opened, else nil
+	block []byte       // the block being put together
+}
+
+// NewWriter writes the capture's header to w. The caller calls Close, which
+// does not close w.
+func NewWriter(w io.Writer) (*Writer, error) {
+	cw := &Writer{w: bufio.NewWriterSize(w, 1<<16)}
+
+	cw.start(blockSection)
+	cw.u32(byteOrderMagic)
+	cw.u16(1) // version 1.0
+	cw.u16(0)
+	cw.u32(0xffffffff) // section length: not given
+	cw.u32(0xffffffff)
+	if err := cw.end(); err != nil {
+		return nil, err
+	}
+
+	cw.start(blockInterface)
+	cw.u16(linkTypeEthernet)
+	cw.u16(0)
+	cw.u32(MaxPacket)
+	cw.option(optTSResol, "\x09")
+	cw.option(optEnd, "")
+	return cw, cw.end()
+}
+
+// Create makes or truncates the file at path and writes a capture's header to
+// it. Close closes the file.
+func Create(path string) (*Writer, error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("create capture: %w", err)
+	}
+	w, err := NewWriter(f)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("write capture %s: %w", path, err), f.Close())
+	}
+	w.close = f.Close
+	return w, nil
+}
+
+// Write adds a packet that was seen at timeNs (ns since 1970) and was origLen
+// bytes long on the wire, of which data is the beginning. A comment, if not
+// empty, is shown by Wireshark beside the packet; of a comment longer than the
+// format allows (65,535 bytes) the beginning is kept; bytes that are not UTF-8
+// become question marks.
+func (w *Writer) Write(timeNs int64, data []byte, origLen int, comment string) error {
+	switch {
+	case timeNs < 0:
+		return fmt.Errorf("write packet: time %d ns is before 1970", timeNs)
+	case len(data) > MaxPacket:
+		return fmt.Errorf("write packet: %d bytes are above %d", len(data), MaxPacket)
+	case origLen < len(data) || origLen > 1<<31-1:
+		return fmt.Errorf("write packet: original length %d is not between %d and 2^31-1", origLen, len(data))
+	}
+	w.start(blockEnhanced)
+	w.u32(0) // interface
+	w.u32(uint32(timeNs >> 32))
+	w.u32(uint32(timeNs))
+	w.u32(uint32(len(data)))
+	w.u32(uint32(origLen))
+	w.block = append(w.block, data...)
+	w.pad()
+	if comment != "" {
+		w.option(optComment, strings.ToValidUTF8(comment, "?"))
+		w.option(optEnd, "")
+	}
+	return w.end()
+}
+
+// Close writes out what is buffered.
+func (w *Writer) Close() error {
+	err := w.w.Flush()
+	if err != nil {
+		err = fmt.Errorf("write capture: %w", err)
+	}
+	if w.close != nil {
+		err = errors.Join(err, w.close())
+		w.close = nil
+	}
+	return err
+}
+
+// start begins a block: its type and room for its length.
+func (w *Writer) start(typ uint32) {
+	w.block = w.block[:0]
+	w.u32(typ)
+	w.u32(0)
+}
+
+// end writes the block with its length in front and behind.
+func (w *Writer) end() error {
+	n := uint32(len(w.block) + 4)
+	binary.LittleEndian.PutUint32(w.block[4:], n)
+	w.u32(n)
+	if _, err := w.w.Write(w.block); err != nil {
+		return fmt.Errorf("write capture: %w", err)
+	}
+	return nil
+}
+
+func (w *Writer) option(code uint16, value string) {
+	const longest = 0xffff
+	if len(value) > longest {
+		value = strings.ToValidUTF8(value[:longest], "")
+	}
+	w.u16(code)
+	w.u16(uint16(len(value)))
+	w.block = append(w.block, value...)
+	w.pad()
+}
+
+func (w *Writer) pad() {
+	for len(w.block)%4 != 0 {
+		w.block = append(w.block, 0)
+	}
+}
+
+func (w *Writer) u16(v uint16) { w.block = binary.LittleEndian.AppendUint16(w.block, v) }
+func (w *Writer) u32(v uint32) { w.block = binary.LittleEndian.AppendUint32(w.block, v) }
