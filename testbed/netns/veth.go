@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/safchain/ethtool"
@@ -91,6 +92,7 @@ func Veth(a *NS, nameA string, b *NS, nameB string, opts VethOptions) (la, lb *L
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = nameA, opts.MTU, opts.MACA
 	attrs.NumRxQueues, attrs.NumTxQueues = opts.Queues, opts.Queues
+	attrs.Index = firstIndex + int(pairs.Add(1))
 	pair := &netlink.Veth{
 		LinkAttrs:        attrs,
 		PeerName:         nameB,
@@ -117,6 +119,15 @@ func Veth(a *NS, nameA string, b *NS, nameB string, opts VethOptions) (la, lb *L
 	}
 	return la, lb, nil
 }
+
+// One end of each pair gets an interface index of its own, firstIndex plus the
+// number of pairs made so far. In fresh namespaces the kernel would give both
+// ends the same index, take the pair for an ordinary interface
+// (linkwatch_urgent_event compares the two), and let it wait up to a second
+// before it may send.
+const firstIndex = 1000
+
+var pairs atomic.Int32
 
 // setUp silences one end and sets it up.
 func (l *Link) setUp() error {
