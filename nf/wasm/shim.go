@@ -126,6 +126,9 @@ func (i *instance) memory(addr, n uint32) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(i.c.mem.base), addr)), n)
 }
 
+// setLog chooses the ring that sfc.log writes to.
+func (i *instance) setLog(l *logRing) { i.c.log = l.c }
+
 func (i *instance) memorySize() uint64 { return uint64(i.c.mem.size) }
 
 // counters returns the guest's counter page.
@@ -160,6 +163,10 @@ func (l *logRing) next() (level uint8, text []byte, ok bool) {
 // suppressed returns how many lines were over the rate or found no room.
 func (l *logRing) suppressed() uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer(&l.c.suppressed)).Load()
+}
+
+func writeControl(control []byte, page nf.ControlPage) {
+	*(*nf.ControlPage)(unsafe.Pointer(&control[0])) = page
 }
 
 // chain is the C side of a Group.

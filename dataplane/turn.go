@@ -1,0 +1,156 @@
+package dataplane
+
+import (
+	"sfc/dataplane/packet"
+)
+
+// sort puts received frames into the bursts of their paths and writes their
+// descriptors.
+func (w *Worker) sort(frames []packet.Frame) {
+	for _, f := range frames {
+		m := packet.MetaAt(w.cfg.Region, f.Pos())
+		if int(m.Path) >= len(w.lanes) {
+			w.dropEngine(f, packet.ReasonNoPath)
+			continue
+		}
+		l := &w.lanes[m.Path]
+		k := l.b.N & (packet.BurstSize - 1)
+		if k == 0 {
+			w.active = append(w.active, l)
+		}
+		l.b.N = k + 1
+		l.b.RxNs[k] = m.RxNs
+		l.b.Seq[k] = m.Seq
+		l.b.InPort[k] = m.Port
+		if l.Arena != nil {
+			l.umem[k] = f
+			own := packet.Frame{Chunk: k * packet.ChunkSize, Off: f.Off, Len: f.Len}
+			copy(own.Bytes(l.Arena), f.Bytes(w.cfg.Region))
+			f = own
+		}
+		l.b.Frames[k] = f
+		d := &l.Descs[k]
+		d.Chunk = w.cfg.GuestBase + f.Chunk
+		d.Off, d.Len = f.Off, f.Len
+		d.L3 = f.Off + m.L3
+		d.L4 = 0
+		if m.L4 != 0 {
+			d.L4 = f.Off + m.L4
+		}
+		d.Proto = m.Proto
+		d.Flags = m.Flags
+		d.Slot = 0
+		d.Hash = m.Hash
+		d.RxNs = m.RxNs
+		d.InPort, d.OutPort = m.Port, l.Egress
+		d.Mark = 0
+		d.Verdict, d.Reason = packet.Abort, 0
+		d.VLAN = m.VLAN
+	}
+}
+
+// runLane takes one burst along its path and acts on the verdicts.
+func (w *Worker) runLane(l *lane) {
+	b := &l.b
+	b.NowNs = w.clock.now()
+	if w.cfg.Observer != nil {
+		w.cfg.Observer.Received(b, l.Descs)
+	}
+	l.Runner.Process(b)
+	region := w.cfg.Region
+	if l.Arena != nil {
+		region = l.Arena
+	}
+	if w.cfg.Observer != nil {
+		w.cfg.Observer.Decided(b, region)
+	}
+	n := int(b.N)
+	b.N = 0
+	for k := range n {
+		o, f := b.Out[k], b.Frames[k]
+		home := f
+		if l.Arena != nil {
+			home = l.umem[k]
+		}
+		switch o.Verdict {
+		case packet.Tx:
+			if l.Arena != nil {
+				home.Off, home.Len = f.Off, f.Len
+				copy(home.Bytes(w.cfg.Region), f.Bytes(l.Arena))
+			}
+			w.enqueue(o.Port, home, b, k)
+		case packet.Pass:
+			w.pass(f.Bytes(region))
+			w.cfg.Pool.Put(home.Chunk)
+		default:
+			w.local.Dropped++
+			w.cfg.Pool.Put(home.Chunk)
+		}
+	}
+}
+
+// enqueue adds a frame to what leaves by port this turn.
+func (w *Worker) enqueue(port uint16, f packet.Frame, b *packet.Burst, k int) {
+	q := &w.tx[port]
+	i := q.n & (packet.BurstSize - 1)
+	q.frames[i] = f
+	q.rxNs[i] = b.RxNs[k]
+	q.seq[i] = b.Seq[k]
+	q.inPort[i] = b.InPort[k]
+	q.n = i + 1
+}
+
+// txTries bounds how often a turn knocks at a full TX ring before it drops.
+const txTries = 64
+
+// transmit gives every port its frames. A port that does not take them after
+// txTries kicks costs the rest: tx_full.
+func (w *Worker) transmit() {
+	w.sentNs = w.sentNs[:0]
+	for p := range w.tx {
+		q := &w.tx[p]
+		if q.n == 0 {
+			continue
+		}
+		port := w.cfg.Ports[p]
+		sent := 0
+		for range txTries {
+			sent += port.Transmit(q.frames[sent:q.n])
+			port.Flush()
+			if sent == q.n {
+				break
+			}
+		}
+		w.local.Sent += uint64(sent)
+		if w.cfg.Observer != nil {
+			w.sentNs = append(w.sentNs, q.rxNs[:sent]...)
+		}
+		for i := sent; i < q.n; i++ {
+			w.dropEngine(q.frames[i], packet.ReasonTxFull)
+			if w.cfg.Observer != nil {
+				w.cfg.Observer.TxFull(q.seq[i], q.inPort[i])
+			}
+		}
+		q.n = 0
+	}
+	if w.cfg.Observer != nil && len(w.sentNs) > 0 {
+		w.cfg.Observer.Sent(w.sentNs, w.clock.now())
+	}
+}
+
+// pass hands a packet to the kernel's stack.
+func (w *Worker) pass(frame []byte) {
+	if w.cfg.Stack != nil && w.cfg.Stack.Inject(frame) {
+		w.local.Passed++
+		return
+	}
+	w.local.Dropped++
+	w.local.Engine[packet.ReasonStackFull]++
+}
+
+// dropEngine drops a frame for a reason of the engine's own.
+func (w *Worker) dropEngine(f packet.Frame, r packet.Reason) {
+	w.local.Dropped++
+	w.local.Engine[r]++
+	w.cfg.Pool.Put(f.Chunk)
+}

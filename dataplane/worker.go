@@ -1,0 +1,302 @@
+// Package dataplane is the engine: workers that take bursts of frames from
+// ports, run them along service paths and send them on.
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sfc/chains"
+	"sfc/dataplane/cpu"
+	"sfc/dataplane/packet"
+)
+
+// Port is where a worker takes frames from and gives them to: an AF_XDP socket
+// (dataplane/xsk), or memory. All ports of a worker share one frame region and
+// one pool of free chunks. Only the worker's goroutine calls these methods;
+// none of them allocates or blocks.
+type Port interface {
+	// Receive fills f with frames, each with its [packet.Meta] in front, and
+	// returns how many. The worker owns their chunks.
+	Receive(f []packet.Frame) int
+	// Transmit takes a prefix of f and returns its length. The chunks return
+	// to the pool when the frames are sent.
+	Transmit(f []packet.Frame) int
+	// Flush tells the kernel of new frames and takes back the chunks of sent
+	// ones. It returns whether frames still wait.
+	Flush() bool
+	// Refill gives the port free chunks to receive into.
+	Refill()
+	// PollFD is readable when there is something to receive; -1 if the port
+	// always or never has.
+	PollFD() int
+	// Census says where the port's chunks are.
+	Census() packet.Census
+}
+
+// Stack takes packets for the kernel's network stack (verdict Pass).
+type Stack interface {
+	// Inject hands over a copy of frame; false when the stack did not take it.
+	Inject(frame []byte) bool
+}
+
+// Observer sees every burst. It runs on the worker's goroutine and must not
+// keep what it is given. A worker without one pays nothing for it.
+type Observer interface {
+	// Received is called before the path runs; it may change the times in
+	// descs and b.NowNs.
+	Received(b *packet.Burst, descs *[packet.BurstSize]packet.Desc)
+	// Decided is called when outcomes are known and the bytes still there:
+	// b.Frames lie in region.
+	Decided(b *packet.Burst, region []byte)
+	// Sent is called after the frames of a turn went to their ports: the
+	// XDP receive times of those that left, and the time now.
+	Sent(rxNs []uint64, nowNs uint64)
+	// TxFull is called for every packet that found its egress ring full.
+	TxFull(seq uint32, inPort uint16)
+}
+
+// Path is a service path as one worker runs it.
+type Path struct {
+	Runner chains.Runner
+	// Descs are the path's descriptors, shared with its functions.
+	Descs *[packet.BurstSize]packet.Desc
+	// Arena is the path's own frame region when the ports carry several
+	// tenants: packets are copied into it and back. At least BurstSize chunks.
+	// Nil when the worker's region itself is shared with the functions.
+	Arena []byte
+	// Egress is the index of the port that packets leave by.
+	Egress uint16
+}
+
+// Config describes a [Worker].
+type Config struct {
+	// Core to pin the worker's thread to; -1 leaves it to the scheduler.
+	Core int
+	// Ports by port index.
+	Ports []Port
+	// Region is the frame region of all ports, Pool its free chunks.
+	Region []byte
+	Pool   *packet.Pool
+	// Paths by path index.
+	Paths []Path
+	// GuestBase is the guest address of Region and Arena (nf.FramesStart).
+	GuestBase uint32
+	// Stack takes packets with verdict Pass. Nil drops them: stack_full.
+	Stack Stack
+	// Observer sees every burst; nil for none.
+	Observer Observer
+	// SpinTurns is how many empty turns to spin before sleeping in poll.
+	// Default 64.
+	SpinTurns int
+}
+
+func (c *Config) validate() error {
+	switch {
+	case len(c.Ports) == 0:
+		return errors.New("worker has no ports")
+	case len(c.Region) == 0 || c.Pool == nil:
+		return errors.New("worker has no frame region or pool")
+	}
+	for i, p := range c.Paths {
+		switch {
+		case p.Runner == nil || p.Descs == nil:
+			return fmt.Errorf("path %d has no runner or no descriptors", i)
+		case int(p.Egress) >= len(c.Ports):
+			return fmt.Errorf("path %d leaves by port %d, the worker has %d ports", i, p.Egress, len(c.Ports))
+		case p.Arena != nil && len(p.Arena) < packet.BurstSize*packet.ChunkSize:
+			return fmt.Errorf("path %d: arena of %d bytes, a burst needs %d", i, len(p.Arena), packet.BurstSize*packet.ChunkSize)
+		}
+	}
+	return nil
+}
+
+// Worker, one per core:
+//
+//	XSK rx -> group by path -> service path -> verdicts -> XSK tx | stack | drop
+//	   ^                                                     |
+//	   +--------- fill <------- pool <------- completion <---+
+//
+// One goroutine on one thread owns everything below; the others only read
+// counters, and stop it.
+type Worker struct {
+	cfg   Config
+	clock clock
+	lanes []lane
+	// active are the lanes that have packets this turn.
+	active []*lane
+	rx     [packet.BurstSize]packet.Frame
+	tx     []txQueue
+	sentNs []uint64
+	local  Counters
+
+	polls  []unix.PollFd
+	wakeFD int
+	stop   atomic.Bool
+	done   chan struct{}
+	shared sharedCounters
+	err    error
+}
+
+// lane is a path and the burst under way on it.
+type lane struct {
+	Path
+	b packet.Burst
+	// umem is where each packet lies in the worker's region when the path has
+	// an arena of its own.
+	umem [packet.BurstSize]packet.Frame
+}
+
+// txQueue is what leaves by one port this turn.
+type txQueue struct {
+	n      int
+	frames [packet.BurstSize]packet.Frame
+	rxNs   [packet.BurstSize]uint64
+	seq    [packet.BurstSize]uint32
+	inPort [packet.BurstSize]uint16
+}
+
+// NewWorker makes a worker; Start runs it.
+func NewWorker(cfg Config) (*Worker, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.SpinTurns == 0 {
+		cfg.SpinTurns = 64
+	}
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("worker: eventfd: %w", err)
+	}
+	w := &Worker{
+		cfg: cfg, clock: newClock(), wakeFD: fd,
+		lanes:  make([]lane, len(cfg.Paths)),
+		active: make([]*lane, 0, packet.BurstSize),
+		tx:     make([]txQueue, len(cfg.Ports)),
+		sentNs: make([]uint64, 0, packet.BurstSize),
+		polls:  []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}},
+		done:   make(chan struct{}),
+	}
+	for i, p := range cfg.Paths {
+		w.lanes[i].Path = p
+		w.lanes[i].b.Path = uint16(i)
+	}
+	for _, p := range cfg.Ports {
+		if fd := p.PollFD(); fd >= 0 {
+			w.polls = append(w.polls, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+		}
+	}
+	return w, nil
+}
+
+// Start runs the worker on a thread of its own, which ends with it. When the
+// core cannot be pinned the error is returned by Stop too.
+func (w *Worker) Start() error {
+	ready := make(chan error, 1)
+	go func() {
+		defer close(w.done)
+		if w.cfg.Core >= 0 {
+			if err := cpu.Pin(w.cfg.Core); err != nil {
+				w.err = err
+				ready <- err
+				return
+			}
+		}
+		ready <- nil
+		w.run()
+	}()
+	return <-ready
+}
+
+// Stop ends the worker after the turn under way and waits for it. It may be
+// called again.
+func (w *Worker) Stop() error {
+	if !w.stop.Swap(true) {
+		one := [8]byte{1}
+		unix.Write(w.wakeFD, one[:])
+		<-w.done
+		unix.Close(w.wakeFD)
+	}
+	<-w.done
+	return w.err
+}
+
+// tickEvery is the period of chains.Runner.Tick.
+const tickEvery = 100 * time.Millisecond
+
+// run returns when stop is set. One turn handles at most BurstSize packets of
+// each port. It does not allocate, lock, log, or read the clock per packet.
+func (w *Worker) run() {
+	empty, nextTick := 0, w.clock.now()
+	for !w.stop.Load() {
+		if n := w.turn(); n > 0 {
+			empty = 0
+		} else if empty++; empty > w.cfg.SpinTurns {
+			w.sleep()
+			empty = 0
+		}
+		if w.local.Turns&63 == 0 || empty == 0 {
+			if now := w.clock.now(); now >= nextTick {
+				nextTick = now + uint64(tickEvery)
+				w.tick(now)
+			}
+		}
+	}
+	for _, p := range w.cfg.Ports {
+		p.Flush()
+	}
+	w.shared.publish(&w.local)
+}
+
+// turn takes one burst from every port through its paths.
+func (w *Worker) turn() int {
+	w.local.Turns++
+	total := 0
+	for _, p := range w.cfg.Ports {
+		n := p.Receive(w.rx[:])
+		if n == 0 {
+			continue
+		}
+		p.Refill() // before processing, so that the kernel never runs dry
+		w.sort(w.rx[:n])
+		for _, l := range w.active {
+			w.runLane(l)
+		}
+		w.active = w.active[:0]
+		w.transmit()
+		total += n
+	}
+	if total == 0 {
+		for _, p := range w.cfg.Ports {
+			p.Flush()
+			p.Refill()
+		}
+	}
+	w.local.Received += uint64(total)
+	return total
+}
+
+// tick runs the functions' periodic calls and publishes the counters.
+func (w *Worker) tick(now uint64) {
+	for i := range w.lanes {
+		w.lanes[i].Runner.Tick(now)
+	}
+	w.shared.publish(&w.local)
+}
+
+// sleep waits in poll until a port has frames, Stop is called, or it is time
+// for a tick.
+func (w *Worker) sleep() {
+	for _, p := range w.cfg.Ports {
+		if p.Flush() {
+			return
+		}
+	}
+	w.shared.publish(&w.local)
+	w.local.Sleeps++
+	unix.Poll(w.polls, int(tickEvery/time.Millisecond))
+}

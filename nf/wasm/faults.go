@@ -1,0 +1,232 @@
+package wasm
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sfc/nf"
+)
+
+// What happens after a fault:
+//
+//	fault -> instance taken out -> warm spare in (first fault of a row)
+//	                            -> suspended for 1, 2, 4 ... 1000 ms, then a spare
+//	                            -> quarantine (quarantineFaults in quarantineWindow)
+//
+// The worker only swaps pointers; a goroutine of the group frees the dead
+// instance and makes the next spare, since mapping memory interrupts every
+// core of the process.
+const (
+	// calm is how long a function must run without a fault for its next one
+	// to count as the first of a row.
+	calm            = time.Second
+	firstBackoff    = time.Millisecond
+	maxBackoff      = time.Second
+	quarantineAfter = 32
+	// quarantineWindow is the time in which quarantineAfter faults put a
+	// function out of service until its group is made anew.
+	quarantineWindow = 10 * time.Second
+)
+
+// State is how a function stands.
+type State int32
+
+// States of a function.
+const (
+	Running State = iota
+	BackingOff
+	Quarantined
+)
+
+func (s State) String() string {
+	return [...]string{"running", "backing_off", "quarantined"}[s]
+}
+
+// hop is one function of a group.
+type hop struct {
+	spec      Hop
+	current   atomic.Pointer[instance] // nil while suspended
+	spares    chan *instance
+	state     atomic.Int32
+	lastFault atomic.Pointer[string]
+
+	// configLog is written while spares are configured, runLog by the worker:
+	// a ring has one writer.
+	configLog, runLog *logRing
+
+	// The worker's.
+	row      int // faults in a row
+	at       time.Time
+	resumeAt time.Time
+	recent   [quarantineAfter]time.Time
+	next     int
+
+	// mu guards counters and keeps an instance alive while it is read.
+	mu       sync.Mutex
+	counters [nf.NumCounters]uint64 // of instances that are gone
+}
+
+func newHop(spec Hop, spares int) *hop {
+	return &hop{spec: spec, spares: make(chan *instance, spares+1), configLog: newLogRing(), runLog: newLogRing()}
+}
+
+func (h *hop) free() {
+	for len(h.spares) > 0 {
+		(<-h.spares).close()
+	}
+	if i := h.current.Swap(nil); i != nil {
+		i.close()
+	}
+	h.configLog.close()
+	h.runLog.close()
+}
+
+// bury adds a dead instance's counters to its successors' and frees it.
+func (h *hop) bury(i *instance) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for k, v := range i.counters() {
+		h.counters[k] += v
+	}
+	i.close()
+}
+
+// faulted notes a fault at time now and returns how long to suspend.
+func (h *hop) faulted(now time.Time) (wait time.Duration, quarantine bool) {
+	if now.Sub(h.at) > calm {
+		h.row = 0
+	}
+	h.at = now
+	h.row++
+	oldest := h.recent[h.next]
+	h.recent[h.next] = now
+	h.next = (h.next + 1) % len(h.recent)
+	if !oldest.IsZero() && now.Sub(oldest) < quarantineWindow {
+		return 0, true
+	}
+	if h.row > 1 {
+		wait = min(firstBackoff<<min(h.row-2, 20), maxBackoff)
+	}
+	return wait, false
+}
+
+// replace takes the instances of the faulted hops out and puts spares in, as
+// far as back-off allows. Called by the worker, outside the hot path.
+func (g *Group) replace(faulted uint32) {
+	now := time.Now()
+	for i, h := range g.hops {
+		if faulted&(1<<i) == 0 {
+			continue
+		}
+		dead := h.current.Load()
+		g.install(i, nil)
+		msg := g.c.trap(i)
+		h.lastFault.Store(&msg)
+		wait, quarantine := h.faulted(now)
+		g.janitor.jobs <- job{hop: h, dead: dead, fault: msg, wait: wait, quarantine: quarantine}
+		g.suspended |= 1 << i
+		h.resumeAt = now.Add(wait)
+		h.state.Store(int32(BackingOff))
+		if quarantine {
+			h.state.Store(int32(Quarantined))
+		} else if wait == 0 {
+			g.revive(i, h)
+		}
+	}
+}
+
+// resume revives suspended functions whose time has come.
+func (g *Group) resume() {
+	now := time.Now()
+	for i, h := range g.hops {
+		if g.suspended&(1<<i) != 0 && State(h.state.Load()) != Quarantined && !now.Before(h.resumeAt) {
+			g.revive(i, h)
+		}
+	}
+}
+
+// revive gives hop i a spare when one is ready.
+func (g *Group) revive(i int, h *hop) {
+	select {
+	case inst := <-h.spares:
+		g.install(i, inst)
+		g.suspended &^= 1 << i
+		h.state.Store(int32(Running))
+	default:
+	}
+}
+
+// job is work that a fault leaves for the janitor.
+type job struct {
+	hop        *hop
+	dead       *instance
+	fault      string
+	wait       time.Duration
+	quarantine bool
+}
+
+// janitor is the group's goroutine: it frees dead instances, makes spares and
+// passes on log lines.
+type janitor struct {
+	jobs chan job
+	done chan struct{}
+	wg   sync.WaitGroup
+}
+
+func (j *janitor) start(g *Group) {
+	// A hop has at most spares+1 instances, so a send never blocks.
+	j.jobs = make(chan job, len(g.hops)*(g.opts.Spares+1)+1)
+	j.done = make(chan struct{})
+	j.wg.Add(1)
+	go j.run(g)
+}
+
+func (j *janitor) stop() {
+	if j.done == nil {
+		return
+	}
+	close(j.done)
+	j.wg.Wait()
+	j.done = nil
+}
+
+func (j *janitor) run(g *Group) {
+	defer j.wg.Done()
+	logs := time.NewTicker(100 * time.Millisecond)
+	defer logs.Stop()
+	for {
+		select {
+		case jb := <-j.jobs:
+			j.handle(g, jb)
+		case <-logs.C:
+			g.drainLogs()
+		case <-j.done:
+			for len(j.jobs) > 0 {
+				jb := <-j.jobs
+				jb.hop.bury(jb.dead)
+			}
+			g.drainLogs()
+			return
+		}
+	}
+}
+
+func (j *janitor) handle(g *Group, jb job) {
+	h := jb.hop
+	h.bury(jb.dead)
+	g.opts.Events(Event{Function: h.spec.Name, Kind: EventFault, Text: fmt.Sprintf("%s; suspended for %v", jb.fault, jb.wait)})
+	if jb.quarantine {
+		g.opts.Events(Event{Function: h.spec.Name, Kind: EventAlarm,
+			Text: fmt.Sprintf("quarantined: %d faults within %v", quarantineAfter, quarantineWindow)})
+		return
+	}
+	inst, err := g.spawn(h)
+	if err != nil {
+		h.state.Store(int32(Quarantined))
+		g.opts.Events(Event{Function: h.spec.Name, Kind: EventAlarm, Text: "quarantined: no new instance: " + err.Error()})
+		return
+	}
+	h.spares <- inst
+}

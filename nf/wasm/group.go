@@ -1,0 +1,264 @@
+package wasm
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"time"
+
+	"sfc/dataplane/arena"
+	"sfc/dataplane/packet"
+	"sfc/nf"
+)
+
+// maxHops is how many functions a path may have (SFC_MAX_HOPS).
+const maxHops = 16
+
+// Memory is the arena of one path on one worker. The caller owns both regions
+// and closes them after the Group.
+type Memory struct {
+	// Control holds the control page and the descriptors: nf.ControlSize
+	// bytes, private to the path.
+	Control *arena.Region
+	// Frames is the frame region: the UMEM itself when only one tenant uses
+	// the port, else a region of the path's own. At most nf.FramesMax bytes.
+	Frames *arena.Region
+}
+
+// NewControl makes the control region of a path.
+func NewControl() (*arena.Region, error) {
+	return arena.Open("control", nf.ControlSize, arena.Options{})
+}
+
+// Descs returns the path's descriptors, for the worker to fill.
+func (m Memory) Descs() *[packet.BurstSize]packet.Desc {
+	return packet.DescsAt(m.Control.Bytes()[nf.DescStart-nf.WindowStart:])
+}
+
+// Hop is one function of a path.
+type Hop struct {
+	// Name is the function's name in its chain.
+	Name   string
+	Module *Module
+	// Config is the JSON given to sfc_configure; it has been checked against
+	// the manifest's schema.
+	Config []byte
+	// Open is the fault policy: when the function faults, the packets it held
+	// go on as they were (true) or are dropped (false).
+	Open bool
+}
+
+// GroupOptions configure a [Group]. The zero value selects the defaults.
+type GroupOptions struct {
+	// Tenant owns the functions; those of one tenant share scrap memory.
+	Tenant string
+	// Path and Worker are told to the functions through the control page.
+	Path, Worker uint32
+	// Ports is the number of ports; an egress port must be below. Default 1.
+	Ports int
+	// Budget is the time one function may take for one burst. Default 1 ms.
+	Budget time.Duration
+	// ConfigureBudget is the same for sfc_configure and start functions.
+	// Default 1 s.
+	ConfigureBudget time.Duration
+	// Spares is the number of warm instances kept per function. Default 1.
+	Spares int
+	// TimeEvery takes the time of one burst in so many; a power of two.
+	// Default 16; 1 times every burst.
+	TimeEvery int
+	// Events receives log lines, faults and alarms, from a goroutine of the
+	// group's own. Default: they are dropped.
+	Events func(Event)
+}
+
+func (o GroupOptions) withDefaults() GroupOptions {
+	if o.Ports == 0 {
+		o.Ports = 1
+	}
+	if o.Budget == 0 {
+		o.Budget = time.Millisecond
+	}
+	if o.ConfigureBudget == 0 {
+		o.ConfigureBudget = time.Second
+	}
+	if o.Spares == 0 {
+		o.Spares = 1
+	}
+	if o.TimeEvery == 0 {
+		o.TimeEvery = 16
+	}
+	if o.Events == nil {
+		o.Events = func(Event) {}
+	}
+	return o
+}
+
+// Group is the functions of one path on one worker. They run in one crossing
+// from Go to C per burst. It implements chains.Runner.
+//
+// Process and Tick belong to the worker; Stats may be called by anyone; Close
+// is called when the worker has stopped.
+type Group struct {
+	c     chain
+	hops  []*hop
+	opts  GroupOptions
+	rt    *Runtime
+	mem   Memory
+	scrap *arena.Region
+
+	suspended uint32 // hops without an instance; the worker's
+
+	janitor janitor
+}
+
+// NewGroup instantiates and configures every function of a path, with its
+// spares. Errors name the function and say what it did.
+func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group, err error) {
+	opts = opts.withDefaults()
+	if err := checkGroup(mem, hops, opts); err != nil {
+		return nil, err
+	}
+	scrap, err := rt.scrap(opts.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	writeControl(mem.Control.Bytes(), nf.ControlPage{
+		ABI: nf.ABIVersion, Burst: packet.BurstSize, Path: opts.Path, Worker: opts.Worker,
+		Ports: uint32(opts.Ports), ChunkLen: packet.ChunkSize,
+	})
+	g := &Group{
+		c:    newChain(mem.Control.Bytes(), opts.Ports, len(hops), uint64(opts.TimeEvery)),
+		opts: opts, rt: rt, mem: mem, scrap: scrap,
+	}
+	defer func() {
+		if err != nil {
+			g.free()
+		}
+	}()
+	deadline := rt.ticksFor(opts.Budget)
+	for i, spec := range hops {
+		h := newHop(spec, opts.Spares)
+		g.hops = append(g.hops, h)
+		g.c.setHop(i, spec.Open, len(spec.Module.Manifest.DropReasons), deadline)
+		for range opts.Spares + 1 {
+			inst, err := g.spawn(h)
+			if err != nil {
+				return nil, err
+			}
+			h.spares <- inst
+		}
+		g.install(i, <-h.spares)
+	}
+	g.janitor.start(g)
+	return g, nil
+}
+
+func checkGroup(mem Memory, hops []Hop, opts GroupOptions) error {
+	switch n := len(mem.Frames.Bytes()); {
+	case len(hops) > maxHops:
+		return fmt.Errorf("path %d has %d functions, at most %d fit: split the chain", opts.Path, len(hops), maxHops)
+	case len(mem.Control.Bytes()) != nf.ControlSize:
+		return fmt.Errorf("control region has %d bytes, want %d", len(mem.Control.Bytes()), nf.ControlSize)
+	case n > nf.FramesMax || n%packet.ChunkSize != 0:
+		return fmt.Errorf("frame region of %d bytes: at most %d, in chunks of %d", n, nf.FramesMax, packet.ChunkSize)
+	case bits.OnesCount(uint(opts.TimeEvery)) != 1:
+		return fmt.Errorf("TimeEvery %d is not a power of two", opts.TimeEvery)
+	}
+	return nil
+}
+
+// spawn makes one configured instance of h.
+func (g *Group) spawn(h *hop) (*instance, error) {
+	deadline := g.rt.ticksFor(g.opts.ConfigureBudget)
+	stack := uint32(0)
+	if h.spec.Module.Info != nil {
+		stack = nf.StackTop(h.spec.Module.Info)
+	}
+	inst, f, msg := g.rt.eng.instantiate(h.spec.Module.code, layout{
+		controlFD: g.mem.Control.FD(),
+		framesFD:  g.mem.Frames.FD(), framesLen: len(g.mem.Frames.Bytes()),
+		scrapFD: g.scrap.FD(), scrapLen: len(g.scrap.Bytes()),
+		stackTop: stack,
+		limit:    nf.DataStart + uint64(g.rt.opts.Limits.WithDefaults().PrivateBytes),
+	}, h.configLog, deadline, g.rt.opts.Limits.WithDefaults().TableElements)
+	if f != faultNone {
+		return nil, fmt.Errorf("%w: function %s: instantiate: %s", f.sentinel(), h.spec.Name, msg)
+	}
+	code, f, msg := inst.configure(h.spec.Config, deadline)
+	if f != faultNone {
+		inst.close()
+		switch f {
+		case faultRefused:
+			return nil, fmt.Errorf("%w: function %s: sfc_configure returned %d: see the function's page for its codes",
+				ErrConfigRefused, h.spec.Name, code)
+		case faultBudget:
+			return nil, fmt.Errorf("%w: function %s: sfc_configure took longer than %v", ErrBudget, h.spec.Name, g.opts.ConfigureBudget)
+		default:
+			return nil, fmt.Errorf("%w: function %s: sfc_configure: %s", f.sentinel(), h.spec.Name, msg)
+		}
+	}
+	inst.setLog(h.runLog)
+	return inst, nil
+}
+
+// install makes inst the instance of hop i.
+func (g *Group) install(i int, inst *instance) {
+	g.hops[i].current.Store(inst)
+	g.c.setInstance(i, inst)
+}
+
+// Process takes a burst along the path; see chains.Runner.
+func (g *Group) Process(b *packet.Burst) {
+	if g.suspended != 0 {
+		g.resume()
+	}
+	if faulted := g.c.process(b); faulted != 0 {
+		g.replace(faulted)
+	}
+}
+
+// Tick calls sfc_tick of the functions that have one.
+func (g *Group) Tick(nowNs uint64) {
+	if faulted := g.c.tick(nowNs); faulted != 0 {
+		g.replace(faulted)
+	}
+}
+
+// Close stops the group's goroutine and frees every instance.
+func (g *Group) Close() error {
+	g.janitor.stop()
+	g.free()
+	return nil
+}
+
+func (g *Group) free() {
+	for _, h := range g.hops {
+		h.free()
+	}
+	g.hops = nil
+	g.c.close()
+}
+
+// Errors that a path's functions cause when they are made.
+var (
+	// ErrConfigRefused: sfc_configure returned a code other than zero.
+	ErrConfigRefused = errors.New("configuration refused")
+	// ErrBudget: guest code ran past its deadline.
+	ErrBudget = errors.New("deadline passed")
+	// ErrTrap: guest code trapped.
+	ErrTrap = errors.New("trap")
+	// ErrInstantiate: an instance could not be made.
+	ErrInstantiate = errors.New("cannot instantiate")
+)
+
+func (f fault) sentinel() error {
+	switch f {
+	case faultTrap:
+		return ErrTrap
+	case faultBudget:
+		return ErrBudget
+	case faultRefused:
+		return ErrConfigRefused
+	}
+	return ErrInstantiate
+}
