@@ -47,6 +47,7 @@ func (s State) String() string {
 // hop is one function of a group.
 type hop struct {
 	spec      Hop
+	layout    layout
 	current   atomic.Pointer[instance] // nil while suspended
 	spares    chan *instance
 	state     atomic.Int32
@@ -68,8 +69,8 @@ type hop struct {
 	counters [nf.NumCounters]uint64 // of instances that are gone
 }
 
-func newHop(spec Hop, spares int) *hop {
-	return &hop{spec: spec, spares: make(chan *instance, spares+1), configLog: newLogRing(), runLog: newLogRing()}
+func newHop(spec Hop, spares int, l layout) *hop {
+	return &hop{spec: spec, layout: l, spares: make(chan *instance, spares+1), configLog: newLogRing(), runLog: newLogRing()}
 }
 
 func (h *hop) free() {
@@ -79,6 +80,7 @@ func (h *hop) free() {
 	if i := h.current.Swap(nil); i != nil {
 		i.close()
 	}
+	h.layout.close()
 	h.configLog.close()
 	h.runLog.close()
 }

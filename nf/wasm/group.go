@@ -137,7 +137,8 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 	}()
 	deadline := rt.ticksFor(opts.Budget)
 	for i, spec := range hops {
-		h := newHop(spec, opts.Spares)
+		h := newHop(spec, opts.Spares, newLayout(mem, scrap, nf.StackTop(spec.Module.Info),
+			nf.DataStart+uint64(rt.opts.Limits.WithDefaults().PrivateBytes)))
 		g.hops = append(g.hops, h)
 		g.c.setHop(i, spec.Open, len(spec.Module.Manifest.DropReasons), deadline)
 		for range opts.Spares + 1 {
@@ -170,17 +171,8 @@ func checkGroup(mem Memory, hops []Hop, opts GroupOptions) error {
 // spawn makes one configured instance of h.
 func (g *Group) spawn(h *hop) (*instance, error) {
 	deadline := g.rt.ticksFor(g.opts.ConfigureBudget)
-	stack := uint32(0)
-	if h.spec.Module.Info != nil {
-		stack = nf.StackTop(h.spec.Module.Info)
-	}
-	inst, f, msg := g.rt.eng.instantiate(h.spec.Module.code, layout{
-		controlFD: g.mem.Control.FD(),
-		framesFD:  g.mem.Frames.FD(), framesLen: len(g.mem.Frames.Bytes()),
-		scrapFD: g.scrap.FD(), scrapLen: len(g.scrap.Bytes()),
-		stackTop: stack,
-		limit:    nf.DataStart + uint64(g.rt.opts.Limits.WithDefaults().PrivateBytes),
-	}, h.configLog, deadline, g.rt.opts.Limits.WithDefaults().TableElements)
+	tables := g.rt.opts.Limits.WithDefaults().TableElements
+	inst, f, msg := g.rt.eng.instantiate(h.spec.Module.code, h.layout, h.configLog, deadline, tables)
 	if f != faultNone {
 		return nil, fmt.Errorf("%w: function %s: instantiate: %s", f.sentinel(), h.spec.Name, msg)
 	}

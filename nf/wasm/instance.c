@@ -26,7 +26,7 @@ static int outcome(wasmtime_error_t *e, wasm_trap_t *t, char *err)
 	return SFC_OK;
 }
 
-int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, const struct sfc_layout *l, struct sfc_log *log,
+int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, struct sfc_layout *l, struct sfc_log *log,
 	uint64_t deadline, uint64_t table_limit, struct sfc_instance **ret, char *err)
 {
 	struct sfc_instance *i = calloc(1, sizeof *i);

@@ -25,21 +25,21 @@
 #include <sys/mman.h>
 #include "shim.h"
 
-_Thread_local const struct sfc_layout *sfc_layout_now;
+_Thread_local struct sfc_layout *sfc_layout_now;
 _Thread_local struct sfc_memory *sfc_memory_made;
 
 #define ALIGN (2u << 20) /* so that huge pages can be mapped over the window */
 
-static bool share(uint8_t *base, uint64_t at, uint64_t len, int fd, uint64_t off)
+static bool share(uint8_t *base, uint64_t at, uint64_t len, int fd)
 {
-	return mmap(base + at, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)off) != MAP_FAILED;
+	return mmap(base + at, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
 }
 
 static bool scrap(uint8_t *base, uint64_t from, uint64_t to, const struct sfc_layout *l)
 {
 	while (from < to) {
 		uint64_t n = to - from < l->scrap_len ? to - from : l->scrap_len;
-		if (!share(base, from, n, l->scrap_fd, 0))
+		if (!share(base, from, n, l->scrap_fd))
 			return false;
 		from += n;
 	}
@@ -55,7 +55,7 @@ static uint8_t *get_memory(void *env, size_t *size, size_t *capacity)
 {
 	struct sfc_memory *m = env;
 	*size = m->size;
-	*capacity = m->limit;
+	*capacity = m->layout->limit;
 	return m->base;
 }
 
@@ -64,7 +64,7 @@ static wasmtime_error_t *grow_memory(void *env, size_t size)
 	struct sfc_memory *m = env;
 	if (m->sealed)
 		return wasmtime_error_new("memory may not grow after sfc_configure");
-	if (size > m->limit)
+	if (size > m->layout->limit)
 		return wasmtime_error_new("memory limit reached");
 	if (size > m->size) {
 		if (!private(m->base, m->size, size))
@@ -74,11 +74,91 @@ static wasmtime_error_t *grow_memory(void *env, size_t size)
 	return NULL;
 }
 
-static void drop_memory(void *env)
+static void unmap(struct sfc_memory *m)
 {
-	struct sfc_memory *m = env;
 	munmap(m->map, m->map_len);
 	free(m);
+}
+
+/* Makes a memory as new: private parts read as zero, growth is undone. */
+static bool reset(struct sfc_memory *m)
+{
+	uint8_t *b = m->base;
+	uint32_t stack = m->layout->stack_top;
+	if (stack && madvise(b, stack, MADV_DONTNEED) != 0)
+		return false;
+	if (madvise(b + SFC_PRIVATE_START, SFC_CONFIG_START + SFC_CONFIG_MAX - SFC_PRIVATE_START, MADV_DONTNEED) != 0)
+		return false;
+	if (m->size > SFC_DATA_START && madvise(b + SFC_DATA_START, m->size - SFC_DATA_START, MADV_DONTNEED) != 0)
+		return false;
+	if (m->size > m->minimum && mprotect(b + m->minimum, m->size - m->minimum, PROT_NONE) != 0)
+		return false;
+	m->size = m->minimum;
+	m->sealed = false;
+	return true;
+}
+
+/* Wasmtime has deleted the store: keep the mapping for the next instance of
+ * the same function. */
+static void retire(void *env)
+{
+	struct sfc_memory *m = env;
+	struct sfc_layout *l = m->layout;
+	if (!reset(m)) {
+		unmap(m);
+		return;
+	}
+	pthread_mutex_lock(&l->lock);
+	m->next = l->idle;
+	l->idle = m;
+	pthread_mutex_unlock(&l->lock);
+}
+
+static struct sfc_memory *take(struct sfc_layout *l, size_t minimum, size_t reserved)
+{
+	pthread_mutex_lock(&l->lock);
+	struct sfc_memory *m = l->idle;
+	if (m && m->minimum == minimum && m->reserved >= reserved)
+		l->idle = m->next;
+	else
+		m = NULL;
+	pthread_mutex_unlock(&l->lock);
+	return m;
+}
+
+/* Maps a new memory; NULL with errno when the kernel refuses. */
+static struct sfc_memory *map_new(struct sfc_layout *l, size_t minimum, size_t reserved, size_t guard)
+{
+	struct sfc_memory *m = calloc(1, sizeof *m);
+	if (!m)
+		return NULL;
+	m->layout = l;
+	m->reserved = reserved;
+	m->map_len = reserved + guard + ALIGN;
+	m->map = mmap(NULL, m->map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (m->map == MAP_FAILED) {
+		free(m);
+		return NULL;
+	}
+	uint8_t *b = (uint8_t *)(((uintptr_t)m->map + ALIGN - 1) & ~(uintptr_t)(ALIGN - 1));
+	m->base = b;
+	m->size = m->minimum = minimum;
+	bool ok = private(b, 0, l->stack_top)
+		&& scrap(b, l->stack_top, SFC_WINDOW_START, l)
+		&& share(b, SFC_WINDOW_START, SFC_CONTROL_SIZE, l->control_fd)
+		&& scrap(b, SFC_WINDOW_START + SFC_CONTROL_SIZE, SFC_FRAMES_START, l)
+		&& share(b, SFC_FRAMES_START, l->frames_len, l->frames_fd)
+		&& scrap(b, SFC_FRAMES_START + l->frames_len, SFC_PRIVATE_START, l)
+		&& private(b, SFC_PRIVATE_START, SFC_CONFIG_START + SFC_CONFIG_MAX)
+		&& scrap(b, SFC_CONFIG_START + SFC_CONFIG_MAX, SFC_DATA_START, l)
+		&& private(b, SFC_DATA_START, minimum);
+	if (!ok) {
+		int e = errno;
+		unmap(m);
+		errno = e;
+		return NULL;
+	}
+	return m;
 }
 
 /* Called by Wasmtime inside instantiation, on the thread that set
@@ -89,43 +169,41 @@ wasmtime_error_t *sfc_memory_new(void *env, const wasm_memorytype_t *ty, size_t 
 	(void)env;
 	(void)ty;
 	(void)maximum;
-	const struct sfc_layout *l = sfc_layout_now;
+	struct sfc_layout *l = sfc_layout_now;
 	if (!l)
 		return wasmtime_error_new("memory made outside sfc_instance_new");
 	if (minimum > l->limit || minimum < SFC_DATA_START)
 		return wasmtime_error_new("memory size outside the limits");
-	struct sfc_memory *m = calloc(1, sizeof *m);
-	if (!m)
-		return wasmtime_error_new("out of memory");
 	if (reserved < l->limit)
 		reserved = l->limit;
-	m->map_len = reserved + guard + ALIGN;
-	m->map = mmap(NULL, m->map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (m->map == MAP_FAILED) {
-		free(m);
-		return wasmtime_error_new("no address space for a linear memory: see ulimit -v, vm.max_map_count");
-	}
-	uint8_t *b = (uint8_t *)(((uintptr_t)m->map + ALIGN - 1) & ~(uintptr_t)(ALIGN - 1));
-	m->base = b;
-	m->size = minimum;
-	m->limit = l->limit;
-	bool ok = private(b, 0, l->stack_top)
-		&& scrap(b, l->stack_top, SFC_WINDOW_START, l)
-		&& share(b, SFC_WINDOW_START, SFC_CONTROL_SIZE, l->control_fd, 0)
-		&& scrap(b, SFC_WINDOW_START + SFC_CONTROL_SIZE, SFC_FRAMES_START, l)
-		&& share(b, SFC_FRAMES_START, l->frames_len, l->frames_fd, 0)
-		&& scrap(b, SFC_FRAMES_START + l->frames_len, SFC_PRIVATE_START, l)
-		&& private(b, SFC_PRIVATE_START, SFC_CONFIG_START + SFC_CONFIG_MAX)
-		&& scrap(b, SFC_CONFIG_START + SFC_CONFIG_MAX, SFC_DATA_START, l)
-		&& private(b, SFC_DATA_START, minimum);
-	if (!ok) {
-		int e = errno;
-		drop_memory(m);
+	struct sfc_memory *m = take(l, minimum, reserved);
+	if (!m)
+		m = map_new(l, minimum, reserved, guard);
+	if (!m) {
 		char msg[160];
-		snprintf(msg, sizeof msg, "map the window of a linear memory: %s (see vm.max_map_count)", strerror(e));
+		snprintf(msg, sizeof msg, "map a linear memory: %s (see ulimit -v and vm.max_map_count)", strerror(errno));
 		return wasmtime_error_new(msg);
 	}
-	*ret = (wasmtime_linear_memory_t){ .env = m, .get_memory = get_memory, .grow_memory = grow_memory, .finalizer = drop_memory };
+	*ret = (wasmtime_linear_memory_t){ .env = m, .get_memory = get_memory, .grow_memory = grow_memory, .finalizer = retire };
 	sfc_memory_made = m;
 	return NULL;
+}
+
+struct sfc_layout *sfc_layout_new(void)
+{
+	struct sfc_layout *l = calloc(1, sizeof *l);
+	if (l)
+		pthread_mutex_init(&l->lock, NULL);
+	return l;
+}
+
+void sfc_layout_delete(struct sfc_layout *l)
+{
+	while (l->idle) {
+		struct sfc_memory *m = l->idle;
+		l->idle = m->next;
+		unmap(m);
+	}
+	pthread_mutex_destroy(&l->lock);
+	free(l);
 }

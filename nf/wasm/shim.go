@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"sfc/dataplane/arena"
 	"sfc/dataplane/packet"
 	"sfc/nf"
 )
@@ -72,13 +73,20 @@ func (e *engine) load(serialized []byte) (code, error) {
 
 func (c code) close() { C.sfc_module_delete(c.mod, c.pre) }
 
-// layout says what an instance's memory is made of.
-type layout struct {
-	controlFD, framesFD, scrapFD int
-	framesLen, scrapLen          int
-	stackTop                     uint32
-	limit                        uint64
+// layout says what the memories of one function are made of, and keeps those
+// that are mapped and out of use.
+type layout struct{ c *C.struct_sfc_layout }
+
+func newLayout(mem Memory, scrap *arena.Region, stackTop uint32, limit uint64) layout {
+	l := C.sfc_layout_new()
+	l.control_fd, l.frames_fd, l.scrap_fd = C.int(mem.Control.FD()), C.int(mem.Frames.FD()), C.int(scrap.FD())
+	l.frames_len, l.scrap_len = C.uint64_t(len(mem.Frames.Bytes())), C.uint64_t(len(scrap.Bytes()))
+	l.stack_top, l.limit = C.uint32_t(stackTop), C.uint64_t(limit)
+	return layout{l}
 }
+
+// close unmaps what is out of use; call it after the last instance is closed.
+func (l layout) close() { C.sfc_layout_delete(l.c) }
 
 // instance is one guest. Calls into it must not overlap.
 type instance struct{ c *C.struct_sfc_instance }
@@ -96,13 +104,8 @@ const (
 
 func (e *engine) instantiate(c code, l layout, log *logRing, deadline uint64, tableLimit int) (*instance, fault, string) {
 	var msg errBuf
-	cl := C.struct_sfc_layout{
-		control_fd: C.int(l.controlFD), frames_fd: C.int(l.framesFD), scrap_fd: C.int(l.scrapFD),
-		frames_len: C.uint64_t(l.framesLen), scrap_len: C.uint64_t(l.scrapLen),
-		stack_top: C.uint32_t(l.stackTop), limit: C.uint64_t(l.limit),
-	}
 	i := new(instance)
-	rc := C.sfc_instance_new(e.c, c.pre, &cl, log.c, C.uint64_t(deadline), C.uint64_t(tableLimit), &i.c, &msg[0])
+	rc := C.sfc_instance_new(e.c, c.pre, l.c, log.c, C.uint64_t(deadline), C.uint64_t(tableLimit), &i.c, &msg[0])
 	if rc != 0 {
 		return nil, fault(rc), msg.String()
 	}

@@ -10,6 +10,7 @@
 #ifndef SFC_SHIM_H
 #define SFC_SHIM_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include "wasmtime_abi.h"
 
@@ -80,7 +81,9 @@ struct sfc_log {
 	struct { uint8_t level; uint16_t len; char text[SFC_LOG_BYTES]; } line[SFC_LOG_LINES];
 };
 
-/* What a linear memory is made of. Filled by Go before instantiation. */
+/* What the linear memories of one function are made of, and those that are
+ * mapped but out of use: mapping one takes longer than all the rest of an
+ * instantiation. Made by sfc_layout_new; freed after the last instance. */
 struct sfc_layout {
 	int control_fd;      /* SFC_CONTROL_SIZE bytes */
 	int frames_fd;
@@ -89,14 +92,18 @@ struct sfc_layout {
 	uint64_t scrap_len;
 	uint32_t stack_top;  /* [0, stack_top) is private */
 	uint64_t limit;      /* highest memory.size in bytes */
+	pthread_mutex_t lock;
+	struct sfc_memory *idle; /* reset and ready */
 };
 
 struct sfc_memory {
 	uint8_t *map;        /* what mmap gave */
 	uint64_t map_len;
 	uint8_t *base;       /* guest address 0; 2 MiB aligned */
-	uint64_t size, limit;
+	uint64_t size, minimum, reserved;
 	bool sealed;         /* configured: no more growth */
+	struct sfc_layout *layout;
+	struct sfc_memory *next; /* when idle */
 };
 
 struct sfc_instance {
@@ -150,13 +157,15 @@ void sfc_module_delete(wasmtime_module_t *, wasmtime_instance_pre_t *);
 
 wasmtime_error_t *sfc_memory_new(void *env, const wasm_memorytype_t *, size_t minimum, size_t maximum, size_t reserved,
 	size_t guard, wasmtime_linear_memory_t *ret);
-extern _Thread_local const struct sfc_layout *sfc_layout_now;
+struct sfc_layout *sfc_layout_new(void);
+void sfc_layout_delete(struct sfc_layout *);
+extern _Thread_local struct sfc_layout *sfc_layout_now;
 extern _Thread_local struct sfc_memory *sfc_memory_made;
 
 /* Errors of sfc_instance_*: 0 fine, else one of these with a message. */
 enum { SFC_OK, SFC_ERR_LINK, SFC_ERR_TRAP, SFC_ERR_BUDGET, SFC_ERR_REFUSED };
 
-int sfc_instance_new(struct sfc_engine *, wasmtime_instance_pre_t *, const struct sfc_layout *, struct sfc_log *,
+int sfc_instance_new(struct sfc_engine *, wasmtime_instance_pre_t *, struct sfc_layout *, struct sfc_log *,
 	uint64_t deadline, uint64_t table_limit, struct sfc_instance **, char *err);
 int sfc_instance_configure(struct sfc_instance *, const char *json, uint32_t len, uint64_t deadline, int32_t *code,
 	char *err);
