@@ -1,0 +1,21 @@
+;; Puts 8 bytes a5 in front of every frame, out of the headroom.
+;; expect: verdict: next
+(module
+  (@custom "sfc.manifest" "{\"name\":\"push-8-bytes\",\"version\":\"1.0.0\",\"abi\":1}")
+  (memory (export "memory") 4097 4097)
+  (func (export "sfc_abi_v1"))
+  (func (export "sfc_configure") (param $ptr i32) (param $len i32) (result i32)
+    (i32.const 0))
+  (func (export "sfc_process") (param $n i32)
+    (local $d i32) (local $end i32) (local $off i32)
+    (local.set $d (i32.const 0x01001000))
+    (local.set $end (i32.add (local.get $d) (i32.shl (local.get $n) (i32.const 6))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $d) (local.get $end)))
+      (local.set $off (i32.sub (i32.load16_u offset=4 (local.get $d)) (i32.const 8)))
+      (i32.store16 offset=4 (local.get $d) (local.get $off))
+      (i32.store16 offset=6 (local.get $d) (i32.add (i32.load16_u offset=6 (local.get $d)) (i32.const 8)))
+      (i64.store (i32.add (i32.load (local.get $d)) (local.get $off)) (i64.const 0xa5a5a5a5a5a5a5a5))
+      (i32.store8 offset=40 (local.get $d) (i32.const 2))
+      (local.set $d (i32.add (local.get $d) (i32.const 64)))
+      (br $next)))))

@@ -1,0 +1,3 @@
+;; A WebAssembly component.
+;; expect: refused: the module is a WebAssembly component
+(component)

@@ -1,0 +1,9 @@
+;; sfc_process is a global.
+;; expect: refused: export "sfc_process" is a global
+(module
+  (@custom "sfc.manifest" "{\"name\":\"export-not-a-function\",\"version\":\"1.0.0\",\"abi\":1}")
+  (memory (export "memory") 4097 4097)
+  (func (export "sfc_abi_v1"))
+  (func (export "sfc_configure") (param $ptr i32) (param $len i32) (result i32)
+    (i32.const 0))
+  (global (export "sfc_process") i32 (i32.const 0)))

@@ -1,0 +1,27 @@
+;; Logs memory it does not have, 4 GiB of it, and terminal control sequences.
+;; expect: limit: log
+(module
+  (@custom "sfc.manifest" "{\"name\":\"logs-garbage\",\"version\":\"1.0.0\",\"abi\":1,\"capabilities\":[\"log\"]}")
+  (import "sfc" "log" (func $log (param i32 i32)))
+  (memory (export "memory") 4097 4097)
+  (func (export "sfc_abi_v1"))
+  (func (export "sfc_configure") (param $ptr i32) (param $len i32) (result i32)
+    (i32.const 0))
+  (func (export "sfc_process") (param $n i32)
+    (call $log (i32.const 0x10000000) (i32.const 48))
+    (call $log (i32.const 0x10000000) (i32.const 0))
+    (call $log (i32.const 0) (i32.const 0x100000))
+    (call $log (i32.const 0) (i32.const -1))
+    (call $log (i32.const -16) (i32.const 32))
+    (call $log (i32.shl (memory.size) (i32.const 16)) (i32.const 1))
+    (call $next (local.get $n)))
+  (func $next (param $n i32)
+    (local $d i32) (local $end i32)
+    (local.set $d (i32.const 0x01001000))
+    (local.set $end (i32.add (local.get $d) (i32.shl (local.get $n) (i32.const 6))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $d) (local.get $end)))
+      (i32.store8 offset=40 (local.get $d) (i32.const 2))
+      (local.set $d (i32.add (local.get $d) (i32.const 64)))
+      (br $next))))
+  (data (i32.const 0x10000000) "\1b[2J\1b]0;owned\07\00\r\nfake: line\n\c2\9b31m\e2\80\ae\ff\fe%s%n"))

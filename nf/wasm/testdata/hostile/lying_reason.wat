@@ -1,0 +1,18 @@
+;; Drops for a reason that its manifest does not name.
+;; expect: verdict: drop
+(module
+  (@custom "sfc.manifest" "{\"name\":\"lying-reason\",\"version\":\"1.0.0\",\"abi\":1}")
+  (memory (export "memory") 4097 4097)
+  (func (export "sfc_abi_v1"))
+  (func (export "sfc_configure") (param $ptr i32) (param $len i32) (result i32)
+    (i32.const 0))
+  (func (export "sfc_process") (param $n i32)
+    (local $d i32) (local $end i32)
+    (local.set $d (i32.const 0x01001000))
+    (local.set $end (i32.add (local.get $d) (i32.shl (local.get $n) (i32.const 6))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $d) (local.get $end)))
+      (i32.store16 offset=42 (local.get $d) (i32.const 65535))
+      (i32.store8 offset=40 (local.get $d) (i32.const 1))
+      (local.set $d (i32.add (local.get $d) (i32.const 64)))
+      (br $next)))))

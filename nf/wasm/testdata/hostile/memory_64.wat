@@ -1,0 +1,9 @@
+;; A memory with 64-bit addresses.
+;; expect: refused: 64-bit memory
+(module
+  (@custom "sfc.manifest" "{\"name\":\"memory-64\",\"version\":\"1.0.0\",\"abi\":1}")
+  (memory (export "memory") i64 4097 4097)
+  (func (export "sfc_abi_v1"))
+  (func (export "sfc_configure") (param $ptr i32) (param $len i32) (result i32)
+    (i32.const 0))
+  (func (export "sfc_process") (param $n i32)))

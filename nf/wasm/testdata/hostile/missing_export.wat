@@ -1,0 +1,8 @@
+;; No sfc_process.
+;; expect: refused: missing export "sfc_process"
+(module
+  (@custom "sfc.manifest" "{\"name\":\"missing-export\",\"version\":\"1.0.0\",\"abi\":1}")
+  (memory (export "memory") 4097 4097)
+  (func (export "sfc_abi_v1"))
+  (func (export "sfc_configure") (param $ptr i32) (param $len i32) (result i32)
+    (i32.const 0)))
