@@ -1,0 +1,300 @@
+package dataplane
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"sfc/chains"
+	"sfc/dataplane/packet"
+	"sfc/nf"
+	"sfc/testbed/gate"
+)
+
+// funcOf is a service function made of a Go function.
+type funcOf func(d []packet.Desc)
+
+func (f funcOf) Process(d []packet.Desc) { f(d) }
+func (f funcOf) Close() error            { return nil }
+
+// fakePort plays a socket: it hands out frames that the test queued and keeps
+// what was sent. Room limits how many frames its TX ring takes per Flush.
+type fakePort struct {
+	region []byte
+	pool   *packet.Pool
+	in     []Template
+	sent   [][]byte
+	tx     []packet.Frame
+	room   int
+}
+
+func (p *fakePort) Receive(f []packet.Frame) int {
+	n := 0
+	for n < len(f) && len(p.in) > 0 {
+		chunk, ok := p.pool.Get()
+		if !ok {
+			break
+		}
+		t := p.in[0]
+		p.in = p.in[1:]
+		f[n] = packet.Frame{Chunk: chunk, Off: packet.Headroom, Len: uint16(len(t.Frame))}
+		copy(p.region[f[n].Pos():], t.Frame)
+		*packet.MetaAt(p.region, f[n].Pos()) = t.Meta
+		n++
+	}
+	return n
+}
+
+func (p *fakePort) Transmit(f []packet.Frame) int {
+	n := min(len(f), p.room-len(p.tx))
+	p.tx = append(p.tx, f[:n]...)
+	return n
+}
+
+func (p *fakePort) Flush() bool {
+	for _, f := range p.tx {
+		p.sent = append(p.sent, bytes.Clone(f.Bytes(p.region)))
+		p.pool.Put(f.Chunk)
+	}
+	p.tx = p.tx[:0]
+	return false
+}
+
+func (p *fakePort) Refill()               {}
+func (p *fakePort) PollFD() int           { return -1 }
+func (p *fakePort) Census() packet.Census { return packet.Census{Tx: len(p.tx)} }
+
+// bed is a worker with two fake ports and two paths.
+type bed struct {
+	w     *Worker
+	ports []*fakePort
+	descs [2]*[packet.BurstSize]packet.Desc
+}
+
+func newBed(t *testing.T, shared bool, fn ...chains.Function) *bed {
+	t.Helper()
+	region := make([]byte, 256*packet.ChunkSize)
+	pool := packet.NewPool(len(region))
+	b := &bed{}
+	cfg := Config{Core: -1, Region: region, Pool: pool, GuestBase: nf.FramesStart}
+	for range 2 {
+		p := &fakePort{region: region, pool: pool, room: 32}
+		b.ports = append(b.ports, p)
+		cfg.Ports = append(cfg.Ports, p)
+	}
+	for i := range 2 {
+		b.descs[i] = new([packet.BurstSize]packet.Desc)
+		path := Path{Descs: b.descs[i], Egress: 1}
+		if shared {
+			path.Arena = make([]byte, packet.BurstSize*packet.ChunkSize)
+		}
+		reasons := make([]uint16, len(fn))
+		for k := range reasons {
+			reasons[k] = 2
+		}
+		path.Runner = chains.NewForwarder(b.descs[i], 2, fn, reasons)
+		cfg.Paths = append(cfg.Paths, path)
+	}
+	w, err := NewWorker(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.w = w
+	return b
+}
+
+// offer queues n frames on port 0, alternating between the paths.
+func (b *bed) offer(n int) {
+	for i := range n {
+		frame := fmt.Appendf(nil, "frame %06d ............................", i)
+		b.ports[0].in = append(b.ports[0].in, Template{Frame: frame,
+			Meta: packet.Meta{Seq: uint32(i), Path: uint16(i % 2), L3: 14, L4: 34}})
+	}
+}
+
+func allNext(d []packet.Desc) {
+	for i := range d {
+		d[i].Verdict = packet.Next
+	}
+}
+
+// run lets the worker take n frames, then stops it and checks its books.
+func (b *bed) run(t *testing.T, n uint64) Counters {
+	t.Helper()
+	gate.Leaks(t)
+	if err := b.w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); b.w.Counters().Received < n && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	if err := b.w.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	c := b.w.Counters()
+	if c.Received != n || c.Received != c.Sent+c.Passed+c.Dropped {
+		t.Errorf("received %d of %d, sent %d + passed %d + dropped %d", c.Received, n, c.Sent, c.Passed, c.Dropped)
+	}
+	if err := b.w.Verify(); err != nil {
+		t.Error(err)
+	}
+	return c
+}
+
+func TestWorkerForwardsInOrder(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		t.Run(fmt.Sprintf("shared=%t", shared), func(t *testing.T) {
+			b := newBed(t, shared, funcOf(allNext), funcOf(allNext))
+			b.offer(1000)
+			want := make([][]byte, 0, 1000)
+			for _, tmpl := range b.ports[0].in {
+				want = append(want, tmpl.Frame)
+			}
+			c := b.run(t, 1000)
+			if c.Sent != 1000 {
+				t.Fatalf("sent %d", c.Sent)
+			}
+			// Each path keeps its own order; the two may be interleaved anew.
+			for path := range 2 {
+				var got, exp [][]byte
+				for _, f := range b.ports[1].sent {
+					if n, _ := strconv.Atoi(string(f[6:12])); n%2 == path {
+						got = append(got, f)
+					}
+				}
+				for i, f := range want {
+					if i%2 == path {
+						exp = append(exp, f)
+					}
+				}
+				if !bytes.Equal(bytes.Join(got, nil), bytes.Join(exp, nil)) {
+					t.Errorf("path %d: frames differ in content or order", path)
+				}
+			}
+		})
+	}
+}
+
+func TestWorkerActsOnVerdicts(t *testing.T) {
+	verdicts := []packet.Verdict{packet.Next, packet.Drop, packet.Tx, packet.Pass, packet.Abort, 99}
+	b := newBed(t, false, funcOf(func(d []packet.Desc) {
+		for i := range d {
+			n, _ := strconv.Atoi(string(b0(d[i])))
+			d[i].Verdict = verdicts[n%len(verdicts)]
+			d[i].Reason = 1
+			d[i].OutPort = 0
+		}
+	}))
+	// The function needs the bytes: give it the region through b0's closure.
+	region = b.w.cfg.Region
+	b.offer(600)
+	c := b.run(t, 600)
+	if len(b.ports[0].sent) != 200 || len(b.ports[1].sent) != 0 {
+		t.Errorf("sent %d by port 0 and %d by port 1, want 200 and 0", len(b.ports[0].sent), len(b.ports[1].sent))
+	}
+	// Pass without a stack is a drop with a reason; drop, abort and 99 are drops.
+	if c.Dropped != 400 || c.Engine[packet.ReasonStackFull] != 100 {
+		t.Errorf("dropped %d, stack_full %d, want 400 and 100", c.Dropped, c.Engine[packet.ReasonStackFull])
+	}
+}
+
+// region is what b0 reads from.
+var region []byte
+
+func b0(d packet.Desc) []byte {
+	pos := int(d.Chunk-nf.FramesStart) + int(d.Off)
+	return region[pos+6 : pos+12]
+}
+
+// stuckPort never sends.
+type stuckPort struct{ fakePort }
+
+func (p *stuckPort) Transmit([]packet.Frame) int { return 0 }
+
+func TestWorkerDropsWhenTxStaysFull(t *testing.T) {
+	b := newBed(t, false, funcOf(allNext))
+	b.w.cfg.Ports[1] = &stuckPort{*b.ports[1]}
+	b.offer(128)
+	c := b.run(t, 128)
+	if c.Engine[packet.ReasonTxFull] != 128 {
+		t.Errorf("tx_full %d, want 128", c.Engine[packet.ReasonTxFull])
+	}
+}
+
+func TestWorkerRefusesUnknownPath(t *testing.T) {
+	b := newBed(t, false, funcOf(allNext))
+	b.offer(10)
+	for i := range b.ports[0].in {
+		b.ports[0].in[i].Meta.Path = 7
+	}
+	if c := b.run(t, 10); c.Engine[packet.ReasonNoPath] != 10 {
+		t.Errorf("no_path %d, want 10", c.Engine[packet.ReasonNoPath])
+	}
+}
+
+func TestWorkerDoesNotAllocate(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		b := newBed(t, shared, funcOf(allNext))
+		mem := NewMemPort(b.w.cfg.Region, b.w.cfg.Pool, []Template{{Frame: make([]byte, 64)}}, 0, 1<<30)
+		b.w.cfg.Ports[0] = mem
+		b.w.cfg.Ports[1] = NewMemPort(b.w.cfg.Region, b.w.cfg.Pool, nil, 0, 0)
+		b.w.turn()
+		if n := testing.AllocsPerRun(1000, func() { b.w.turn() }); n != 0 {
+			t.Errorf("shared=%t: %v allocations per turn", shared, n)
+		}
+		if mem.Left == 1<<30 {
+			t.Error("no frame was received")
+		}
+		b.w.stop.Store(true)
+	}
+}
+
+func TestWorkerSleepsWhenIdle(t *testing.T) {
+	b := newBed(t, false, funcOf(allNext))
+	if err := b.w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(250 * time.Millisecond)
+	if err := b.w.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if c := b.w.Counters(); c.Sleeps == 0 || c.Turns > 5000 {
+		t.Errorf("%d turns and %d sleeps in 250 ms without traffic", c.Turns, c.Sleeps)
+	}
+}
+
+// TestWorkerRandomVerdicts lets random functions drop, move and send, and
+// checks only the books.
+func TestWorkerRandomVerdicts(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("TEST_SEED"); s != "" {
+		seed, _ = strconv.ParseUint(s, 10, 64)
+	}
+	t.Logf("TEST_SEED=%d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	wild := funcOf(func(d []packet.Desc) {
+		for i := range d {
+			d[i].Verdict = packet.Verdict(rng.IntN(7))
+			d[i].Reason = uint16(rng.IntN(70))
+			switch rng.IntN(8) {
+			case 0:
+				d[i].Off = uint16(rng.Uint32())
+			case 1:
+				d[i].Len = uint16(rng.Uint32())
+			case 2:
+				d[i].OutPort = uint16(rng.IntN(4))
+			case 3:
+				d[i].Chunk = rng.Uint32()
+			}
+		}
+	})
+	for _, shared := range []bool{false, true} {
+		b := newBed(t, shared, wild, wild, wild)
+		b.offer(5000)
+		b.run(t, 5000)
+	}
+}
