@@ -12,7 +12,7 @@ import (
 var (
 	// ImportTypes are the functions of module [ImportModule] by name.
 	ImportTypes = map[string]FuncType{
-		ImportLog: {Params: []ValType{I32, I32}}, // pointer, length in bytes
+		ImportLog: {Params: []ValType{I32, I32, I32}}, // level 0 debug to 3 error, pointer, length in bytes
 	}
 	// RequiredExports are the functions every module has.
 	RequiredExports = map[string]FuncType{

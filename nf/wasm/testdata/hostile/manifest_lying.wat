@@ -2,7 +2,7 @@
 ;; expect: refused: import "sfc.log" without its capability
 (module
   (@custom "sfc.manifest" "{\"name\":\"manifest-lying\",\"version\":\"1.0.0\",\"abi\":1}")
-  (import "sfc" "log" (func $log (param i32 i32)))
+  (import "sfc" "log" (func $log (param i32 i32 i32)))
   (memory (export "memory") 4097 4097)
   (func (export "sfc_abi_v1"))
   (func (export "sfc_configure") (param $ptr i32) (param $len i32) (result i32)
