@@ -1,0 +1,77 @@
+package chains
+
+import (
+	"time"
+
+	"sfc/dataplane/classify"
+)
+
+// Plan is what all chains of a data plane come to: everything resolved to
+// indices, nothing left to look up.
+type Plan struct {
+	// Ports are the ports given to [Compile], in that order.
+	Ports []Port
+	// Paths are the service paths; Paths[i].Index is i. They stand in the
+	// order of the specs.
+	Paths []Path
+	// Rules are the classifier's, in order of precedence: the first that
+	// matches a packet decides.
+	Rules []classify.Rule
+}
+
+// Port is a port and what the chains together ask of it.
+type Port struct {
+	Name string
+	// Memory says whether the port's memory may be shown to functions.
+	Memory MemoryMode
+	// Unmatched says what becomes of packets that no rule claims; never
+	// [UnmatchedUnset].
+	Unmatched Unmatched
+	// Forward is the index of the port that such packets leave on when
+	// Unmatched is [UnmatchedForward], else -1.
+	Forward int
+}
+
+// Path is a service path (SFP, RFC 7665): a chain with its functions in order.
+type Path struct {
+	// Index is the path's place in [Plan.Paths], carried by every packet.
+	Index        uint16
+	Name, Tenant string
+	// Functions are the hops in order.
+	Functions []Hop
+	// Egress is the index of the port that packets leave on by default.
+	Egress int
+	// Ports has bit i set when the chain takes packets in from port i or sends
+	// them out there by default: the ports that its tenant has a say in.
+	Ports uint64
+	// Budget is the time one function may take for one burst.
+	Budget time.Duration
+}
+
+// Hop is a function in its place in a path.
+type Hop struct {
+	// Name is unique in the path.
+	Name string
+	// Module is the key of the function's module in the [ModuleSet].
+	Module string
+	// Config is the configuration, a JSON object. Not to be changed.
+	Config []byte
+	Fault  FaultPolicy
+}
+
+// MemoryMode says whether the frames of a port lie where functions see them.
+type MemoryMode uint8
+
+const (
+	// MemoryExclusive: one tenant alone uses the port, so the port's memory
+	// may itself be what the functions see, and no packet is copied.
+	MemoryExclusive MemoryMode = iota
+	// MemoryShared: several tenants use the port. Each packet is copied into
+	// its tenant's memory and back.
+	MemoryShared
+)
+
+func (m MemoryMode) String() string { return [...]string{"exclusive", "shared"}[m] }
+
+// Title names the path as users do: tenant/chain.
+func (p *Path) Title() string { return p.Tenant + "/" + p.Name }
