@@ -1,0 +1,129 @@
+package nftest
+
+/*
+#cgo LDFLAGS: -ldl
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+typedef int32_t (*configure_fn)(uint32_t, uint32_t);
+typedef void (*process_fn)(uint32_t);
+
+static int32_t call_configure(void *fn, uint32_t ptr, uint32_t len) {
+	return ((configure_fn)fn)(ptr, len);
+}
+
+static void call_process(void *fn, uint32_t n) { ((process_fn)fn)(n); }
+
+static void set_base(void *symbol, void *base) { *(void **)symbol = base; }
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"sfc/dataplane/packet"
+	"sfc/nf"
+	"sfc/nf/build"
+)
+
+// Compiled runs a function's C sources compiled for this machine: the yardstick
+// for the Wasm build, and what a sanitizer can watch. It has no sandbox.
+type Compiled struct {
+	w                  window
+	lib                unsafe.Pointer
+	configure, handler unsafe.Pointer
+}
+
+// NewCompiled compiles the sources in dir with build.Native and loads them.
+// Errors wrap build.ErrNoCompiler when there is no clang. The caller calls
+// Close.
+func NewCompiled(dir string) (_ *Compiled, err error) {
+	tmp, err := os.MkdirTemp("", "sfc-compiled-")
+	if err != nil {
+		return nil, fmt.Errorf("compile %s: %w", dir, err)
+	}
+	defer os.RemoveAll(tmp)
+	so := filepath.Join(tmp, "function.so")
+	if err := build.Native(dir, so); err != nil {
+		return nil, err
+	}
+	mem, err := unix.Mmap(-1, 0, nf.DataStart, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("map the guest's memory: %w", err)
+	}
+	c := &Compiled{w: window{mem}}
+	if err := c.load(so); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// load opens the library at path and finds what it exports.
+func (c *Compiled) load(path string) error {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	c.lib = C.dlopen(name, C.RTLD_NOW|C.RTLD_LOCAL)
+	if c.lib == nil {
+		return fmt.Errorf("load %s: %s", path, C.GoString(C.dlerror()))
+	}
+	symbols := map[string]*unsafe.Pointer{
+		nf.ExportConfigure: &c.configure, nf.ExportProcess: &c.handler, "sfc_base": nil,
+	}
+	for symbol, where := range symbols {
+		s := C.CString(symbol)
+		p := C.dlsym(c.lib, s)
+		C.free(unsafe.Pointer(s))
+		switch {
+		case p == nil:
+			return fmt.Errorf("load %s: it does not export %s", path, symbol)
+		case where == nil:
+			C.set_base(p, unsafe.Pointer(&c.w.mem[0]))
+		default:
+			*where = p
+		}
+	}
+	return nil
+}
+
+// Configure is Runner's.
+func (c *Compiled) Configure(config []byte) error {
+	clear(c.w.mem[nf.CountersStart : nf.CountersStart+8*nf.NumCounters])
+	c.w.setConfig(config)
+	if code := C.call_configure(c.configure, nf.ConfigStart, C.uint32_t(len(config))); code != 0 {
+		return &RefusedError{Code: int32(code)}
+	}
+	return nil
+}
+
+// Process is Runner's.
+func (c *Compiled) Process(packets []Packet) []Result {
+	return c.w.process(packets, func(descs []packet.Desc) { c.Burst(len(descs)) })
+}
+
+// Burst calls the function once for the first n descriptors as they are.
+func (c *Compiled) Burst(n int) { C.call_process(c.handler, C.uint32_t(n)) }
+
+// Counters is Counter's.
+func (c *Compiled) Counters() []uint64 { return c.w.counters() }
+
+// Close unloads the library and unmaps the memory.
+func (c *Compiled) Close() error {
+	if c.lib != nil {
+		C.dlclose(c.lib)
+		c.lib = nil
+	}
+	if c.w.mem == nil {
+		return nil
+	}
+	mem := c.w.mem
+	c.w.mem = nil
+	return unix.Munmap(mem)
+}

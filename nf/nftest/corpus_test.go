@@ -1,0 +1,145 @@
+package nftest
+
+import (
+	"errors"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"sfc/dataplane/packet"
+	"sfc/nf/build"
+	"sfc/nf/native"
+	"sfc/testbed/capture"
+	"sfc/testbed/gate"
+)
+
+// runners returns every implementation of a catalogue function that this machine
+// can run, the reference first.
+func runners(tb testing.TB, name string) []Runner {
+	tb.Helper()
+	dir := filepath.Join("..", "catalog", name)
+	all := []Runner{NewReference(name), newGuest(tb, filepath.Join(dir, name+".wasm"))}
+	c, err := NewCompiled(dir)
+	if errors.Is(err, build.ErrNoCompiler) {
+		tb.Logf("not compared with a native build: %v", err)
+		return all
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return append(all, c)
+}
+
+var captures struct {
+	once    sync.Once
+	packets map[string][]Packet
+	err     error
+}
+
+// capturePackets returns the packets of every capture of real traffic.
+func capturePackets(tb testing.TB) map[string][]Packet {
+	files := gate.Pcaps(tb)
+	captures.once.Do(func() {
+		captures.packets = map[string][]Packet{}
+		for _, path := range files {
+			list, err := capture.ReadFile(path)
+			var cut *capture.TruncatedError
+			if err != nil && !errors.As(err, &cut) {
+				captures.err = err
+				return
+			}
+			for _, p := range list {
+				frame := p.Data[:min(len(p.Data), packet.MaxFrame)]
+				captures.packets[path] = append(captures.packets[path], NewPacket(frame, uint64(p.TimeNs)))
+			}
+		}
+	})
+	if captures.err != nil {
+		tb.Fatal(captures.err)
+	}
+	return captures.packets
+}
+
+// configs are configurations that decide both ways on ordinary traffic.
+var configs = map[string][]string{
+	"acl": {
+		`{}`,
+		`{"default":"deny","rules":[{"action":"permit","proto":"tcp","dst_ports":[80,443,"1024-5000"]},
+			{"action":"permit","proto":"udp","src_ports":"53"},{"action":"permit","src":"192.168.0.0/16","proto":17},
+			{"action":"permit","dst":"ff02::/16"}]}`,
+		`{"rules":[{"action":"deny","tcp_flags":{"set":["syn"],"clear":["ack"]},"dst":"0.0.0.0/1"},
+			{"action":"permit","src":"10.0.0.0/8"},{"action":"deny","proto":"udp","dst_ports":"1-1023"}]}`,
+	},
+	"ratelimit": {
+		`{"rate":20,"burst":5}`,
+		`{"rate":200000,"unit":"bps","burst":40000,"prefix4":24,"prefix6":32,"max_sources":8}`,
+		`{"rate":1,"burst":1,"prefix4":0,"prefix6":0,"max_sources":1}`,
+	},
+	"hop": {
+		`{}`,
+		`{"src_mac":"02:aa:bb:cc:dd:ee","dst_mac":"02:11:22:33:44:55"}`,
+		`{"decrement":false,"dst_mac":"02:11:22:33:44:FF"}`,
+	},
+	"dnsguard": {
+		`{"block":["com","example.org"]}`,
+		`{"block":["skype.com.","microsoft.com","local"],"ports":[53,5353,137],"malformed":"pass"}`,
+		`{"block":["net"],"action":"count","ports":[53,5353,1900,443]}`,
+	},
+}
+
+// TestCaptures compares all implementations on real traffic.
+func TestCaptures(t *testing.T) {
+	for _, name := range native.Names() {
+		t.Run(name, func(t *testing.T) {
+			all := runners(t, name)
+			seen := map[packet.Verdict]int{}
+			for _, packets := range capturePackets(t) {
+				for _, config := range configs[name] {
+					for _, r := range Compare(t, []byte(config), packets, all...) {
+						seen[r.Verdict]++
+					}
+				}
+			}
+			if seen[packet.Next] == 0 || seen[packet.Drop] == 0 || len(seen) != 2 {
+				t.Errorf("verdicts %v: the captures exercise only part of the function", seen)
+			}
+			t.Logf("verdicts %v", seen)
+		})
+	}
+}
+
+// TestBurstsDoNotMatter runs real traffic in bursts of random size: decisions
+// must not depend on how packets fall into bursts.
+func TestBurstsDoNotMatter(t *testing.T) {
+	for _, name := range native.Names() {
+		t.Run(name, func(t *testing.T) {
+			r := newGuest(t, filepath.Join("..", "catalog", name, name+".wasm"))
+			rng := rand.New(rand.NewPCG(1, 2))
+			for path, packets := range capturePackets(t) {
+				config := []byte(configs[name][1])
+				if err := r.Configure(config); err != nil {
+					t.Fatal(err)
+				}
+				want := r.Process(packets)
+				if err := r.Configure(config); err != nil {
+					t.Fatal(err)
+				}
+				for i := 0; i < len(packets); {
+					n := min(1+rng.IntN(packet.BurstSize), len(packets)-i)
+					for k, got := range r.Process(packets[i : i+n]) {
+						if diff := want[i+k].Diff(got); diff != "" {
+							t.Fatalf("%s: packet %d: %s", path, i+k, diff)
+						}
+					}
+					i += n
+				}
+			}
+		})
+	}
+}

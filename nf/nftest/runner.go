@@ -1,0 +1,82 @@
+// Package nftest compares implementations of a network function packet by
+// packet: the Wasm module, the same C compiled natively, and the reference in
+// Go (nf/native). Equal input must give equal verdicts, reasons and frames.
+package nftest
+
+import (
+	"bytes"
+	"fmt"
+
+	"sfc/dataplane/packet"
+)
+
+// Runner is one implementation of one function.
+type Runner interface {
+	// Configure gives the function its configuration (JSON) and an empty
+	// state. A refusal is an error.
+	Configure(config []byte) error
+	// Process runs the packets through the function in bursts of at most
+	// packet.BurstSize, in order, and returns one result for each.
+	Process(packets []Packet) []Result
+}
+
+// Counter is a Runner whose function's counters can be read.
+type Counter interface {
+	// Counters returns the counters in the order of the manifest.
+	Counters() []uint64
+}
+
+// Packet is a frame with what the engine tells a function about it.
+type Packet struct {
+	Frame []byte
+	// L3 and L4 are offsets in the frame, as in packet.Info.
+	L3, L4 uint16
+	Proto  uint8
+	Flags  uint16
+	VLAN   uint16
+	InPort uint16
+	RxNs   uint64
+}
+
+// NewPacket parses a frame as the steering program does.
+func NewPacket(frame []byte, rxNs uint64) Packet {
+	in, _ := packet.Parse(frame)
+	return Packet{
+		Frame: frame, L3: in.L3, L4: in.L4, Proto: in.Proto,
+		Flags: in.Flags, VLAN: in.VLAN, RxNs: rxNs,
+	}
+}
+
+// Result is what a function did with a packet. The zero Verdict is Abort.
+type Result struct {
+	Verdict packet.Verdict
+	Reason  uint16
+	OutPort uint16
+	Mark    uint32
+	Off     uint16
+	// Frame is a copy of the frame as the function left it.
+	Frame []byte
+}
+
+// Diff says how two results differ, "" when they do not.
+func (r Result) Diff(other Result) string {
+	switch {
+	case r.Verdict != other.Verdict || r.Reason != other.Reason:
+		return fmt.Sprintf("verdict %v(%d) and %v(%d)", r.Verdict, r.Reason, other.Verdict, other.Reason)
+	case r.OutPort != other.OutPort || r.Mark != other.Mark || r.Off != other.Off:
+		return fmt.Sprintf("port, mark, offset %d, %#x, %d and %d, %#x, %d",
+			r.OutPort, r.Mark, r.Off, other.OutPort, other.Mark, other.Off)
+	case !bytes.Equal(r.Frame, other.Frame):
+		return fmt.Sprintf("frames\n%x\n%x", r.Frame, other.Frame)
+	}
+	return ""
+}
+
+// RefusedError is the number with which a function refused its configuration,
+// see nf/ABI.md: the code in the low 8 bits, a byte offset above.
+type RefusedError struct{ Code int32 }
+
+// Error names code and place.
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("configuration refused with code %d at byte %d", e.Code&0xff, e.Code>>8)
+}
