@@ -28,7 +28,8 @@ func (m *Manifest) CheckConfig(config []byte) error {
 	if len(config) == 0 {
 		config = []byte("{}")
 	}
-	if err := scanJSON(config, "config", ErrConfig); err != nil {
+	values, err := scanJSON(config, "config", ErrConfig)
+	if err != nil {
 		return err
 	}
 	doc, err := decodeJSON(config)
@@ -41,9 +42,13 @@ func (m *Manifest) CheckConfig(config []byte) error {
 		}
 		return nil
 	}
-	if work := m.schema.cost * len(config); work > maxSchemaWork {
-		return &Refusal{ErrConfig, fmt.Sprintf("config of %d bytes is too long to check against this function's schema", len(config)),
-			fmt.Sprintf("at most %d bytes at this schema's %d steps", maxSchemaWork/m.schema.cost, m.schema.cost)}
+	switch c := m.schema.cost; {
+	case c.steps*values > maxSteps:
+		return &Refusal{ErrConfig, fmt.Sprintf("config of %d values", values),
+			fmt.Sprintf("at most %d are checked against this function's schema, which takes %d steps", maxSteps/c.steps, c.steps)}
+	case c.matches*len(config) > maxMatching:
+		return &Refusal{ErrConfig, fmt.Sprintf("config of %d bytes", len(config)),
+			fmt.Sprintf("at most %d are checked against this function's schema, whose patterns have %d instructions", maxMatching/c.matches, c.matches)}
 	}
 	var invalid *jsonschema.ValidationError
 	switch err := m.schema.compiled.Validate(doc); {

@@ -21,29 +21,30 @@ const (
 
 // scanJSON checks that data is one JSON value that every parser reads the same
 // way and at little cost: UTF-8, no field twice, bounded depth, count and
-// numbers. Errors name the path, which starts with root, and wrap kind.
-func scanJSON(data []byte, root string, kind error) error {
+// numbers. It returns the number of values. Errors name the path, which starts
+// with root, and wrap kind.
+func scanJSON(data []byte, root string, kind error) (int, error) {
 	if !utf8.Valid(data) {
-		return &Refusal{kind, root + " is not UTF-8", "JSON is UTF-8 (RFC 8259)"}
+		return 0, &Refusal{kind, root + " is not UTF-8", "JSON is UTF-8 (RFC 8259)"}
 	}
 	s := jsonScan{dec: json.NewDecoder(bytes.NewReader(data)), root: root, kind: kind}
 	s.dec.UseNumber()
 	for {
 		tok, err := s.dec.Token()
 		if err != nil {
-			return s.syntax(data, err)
+			return 0, s.syntax(data, err)
 		}
 		if err := s.token(tok); err != nil {
-			return err
+			return 0, err
 		}
 		if len(s.stack) == 0 {
 			break
 		}
 	}
 	if _, err := s.dec.Token(); err != io.EOF {
-		return &Refusal{kind, fmt.Sprintf("%s: data after the JSON value at byte %d", root, s.dec.InputOffset()), "one value is allowed"}
+		return 0, &Refusal{kind, fmt.Sprintf("%s: data after the JSON value at byte %d", root, s.dec.InputOffset()), "one value is allowed"}
 	}
-	return nil
+	return s.values, nil
 }
 
 // jsonLevel is one open object or array.

@@ -70,7 +70,7 @@ func ParseManifest(data []byte) (*Manifest, error) {
 	if len(data) > ManifestMax {
 		return nil, &Refusal{ErrManifest, fmt.Sprintf("manifest of %d bytes", len(data)), fmt.Sprintf("at most %d are allowed", ManifestMax)}
 	}
-	if err := scanJSON(data, "manifest", ErrManifest); err != nil {
+	if _, err := scanJSON(data, "manifest", ErrManifest); err != nil {
 		return nil, err
 	}
 	var fields map[string]json.RawMessage

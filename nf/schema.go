@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"regexp"
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -15,11 +14,14 @@ import (
 
 // Bounds of a configuration schema.
 const (
-	// maxSchemaCost bounds the steps a schema may take per value: keywords,
-	// entries of lists and instructions of patterns, references expanded.
+	// maxSchemaCost bounds both parts of a schema's cost.
 	maxSchemaCost = 4096
-	// maxSchemaWork bounds steps times the configuration's bytes: seconds.
-	maxSchemaWork = 1 << 30
+	// maxSteps bounds a schema's steps times the configuration's values. A
+	// step takes up to 1.6 us: when it fails, the error is kept.
+	maxSteps = 4 << 20
+	// maxMatching bounds a schema's pattern instructions times the
+	// configuration's bytes, at up to 4 ns.
+	maxMatching   = 1 << 30
 	maxPattern    = 512 // characters
 	schemaDialect = "https://json-schema.org/draft/2020-12/schema"
 	schemaURL     = "sfc:///config_schema"
@@ -76,8 +78,22 @@ func validatePrefix(v any) error {
 type configSchema struct {
 	compiled *jsonschema.Schema
 	doc      any // the schema as decoded, to name what it allows
-	cost     int // steps per byte of configuration at most
+	cost     cost
 }
+
+// cost is what a schema takes at most, references expanded, each part up to a
+// little above maxSchemaCost.
+type cost struct {
+	steps   int // keywords and entries of lists, per value
+	matches int // instructions of patterns, per byte
+}
+
+func (c *cost) add(d cost) {
+	c.steps = min(c.steps+d.steps, maxSchemaCost+1)
+	c.matches = min(c.matches+d.matches, maxSchemaCost+1)
+}
+
+func (c cost) tooHigh() bool { return max(c.steps, c.matches) > maxSchemaCost }
 
 // refuseAll is the loader of everything a schema refers to outside itself.
 type refuseAll struct{}
@@ -97,15 +113,15 @@ func compileSchema(raw []byte) (*configSchema, error) {
 	if !ok {
 		return nil, &Refusal{ErrManifest, "manifest: config_schema is " + abbreviate(string(raw)), "give an object: a schema of JSON Schema 2020-12"}
 	}
-	c := schemaCheck{}
+	c := schemaCheck{cost: map[string]*cost{}}
 	c.defs, _ = root["$defs"].(map[string]any)
-	cost := c.schema(root, "config_schema")
+	total := c.schema(root, "config_schema")
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
-	if cost > maxSchemaCost {
+	if total.tooHigh() {
 		return nil, &Refusal{ErrManifest, "manifest: config_schema takes too many steps",
-			fmt.Sprintf("at most %d keywords, list entries and pattern instructions are allowed, references expanded", maxSchemaCost)}
+			fmt.Sprintf("at most %d keywords and list entries and as many pattern instructions are allowed, references expanded", maxSchemaCost)}
 	}
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft2020)
@@ -119,7 +135,7 @@ func compileSchema(raw []byte) (*configSchema, error) {
 	if err != nil {
 		return nil, schemaErrors(err, doc)
 	}
-	return &configSchema{compiled, doc, cost}, nil
+	return &configSchema{compiled, doc, total}, nil
 }
 
 // schemaErrors explains why a schema does not compile.
@@ -135,7 +151,7 @@ func schemaErrors(err error, doc any) error {
 // schemaCheck walks a schema and adds up what it costs.
 type schemaCheck struct {
 	defs map[string]any
-	cost map[string]int // of definitions; -1 while it is being found
+	cost map[string]*cost // of definitions; nil while it is being found
 	errs []error
 }
 
@@ -146,59 +162,54 @@ func (c *schemaCheck) refuse(path, what, cure string) {
 	}
 }
 
-// schema returns the steps s takes, at most a little above maxSchemaCost. What
-// has the wrong type is left to the metaschema.
-func (c *schemaCheck) schema(s any, path string) int {
-	obj, ok := s.(map[string]any)
-	if !ok {
-		return 1
-	}
-	total := 1
+// schema returns what checking s costs. What has the wrong type is left to the
+// metaschema.
+func (c *schemaCheck) schema(s any, path string) cost {
+	total := cost{steps: 1}
+	obj, _ := s.(map[string]any)
 	for _, key := range slices.Sorted(maps.Keys(obj)) {
 		sh, ok := keywords[key]
-		if !ok {
+		switch {
+		case !ok:
 			c.refuse(path, fmt.Sprintf("keyword %q is not supported", abbreviate(key)), suggest(key, slices.Collect(maps.Keys(keywords))))
-			continue
-		}
-		if key == "$defs" {
+		case key == "$defs":
 			if path != "config_schema" {
 				c.refuse(path, "$defs below the top", "move it to the top of the schema")
 			}
-			c.definitions()
-			continue // counted where they are used
+			c.definitions() // counted where they are used
+		default:
+			total.add(cost{steps: 1})
+			total.add(c.keyword(sh, obj[key], path+jsonField(key)))
 		}
-		total = min(total+1+c.keyword(sh, obj[key], path+jsonField(key)), maxSchemaCost+1)
 	}
 	return total
 }
 
-func (c *schemaCheck) keyword(sh shape, v any, path string) int {
-	total := 0
-	add := func(n int) { total = min(total+n, maxSchemaCost+1) }
+func (c *schemaCheck) keyword(sh shape, v any, path string) cost {
+	var total cost
 	str, _ := v.(string)
+	entries, _ := v.([]any)
+	fields, _ := v.(map[string]any)
 	switch sh {
 	case list:
-		entries, _ := v.([]any)
-		add(len(entries))
+		total.add(cost{steps: len(entries)})
 	case oneSchema:
-		add(c.schema(v, path))
+		total.add(c.schema(v, path))
 	case schemaList:
-		entries, _ := v.([]any)
 		for i, e := range entries {
-			add(c.schema(e, fmt.Sprintf("%s[%d]", path, i)))
+			total.add(c.schema(e, fmt.Sprintf("%s[%d]", path, i)))
 		}
 	case schemaMap, patternMap:
-		entries, _ := v.(map[string]any)
-		for _, name := range slices.Sorted(maps.Keys(entries)) {
+		for _, name := range slices.Sorted(maps.Keys(fields)) {
 			if sh == patternMap {
-				add(c.pattern(name, path))
+				total.add(c.pattern(name, path))
 			}
-			add(c.schema(entries[name], path+jsonField(name)))
+			total.add(c.schema(fields[name], path+jsonField(name)))
 		}
 	case pattern:
-		add(c.pattern(str, path))
+		total.add(c.pattern(str, path))
 	case reference:
-		add(c.reference(str, path))
+		total.add(c.reference(str, path))
 	case formatName:
 		if !slices.Contains(formats, str) {
 			c.refuse(path, fmt.Sprintf("format %q is not checked", abbreviate(str)), suggest(str, formats))
@@ -211,63 +222,58 @@ func (c *schemaCheck) keyword(sh shape, v any, path string) int {
 	return total
 }
 
-// pattern returns the size of the program a regular expression compiles to: it
-// runs in at most so many steps per character.
-func (c *schemaCheck) pattern(expr, path string) int {
+// pattern returns the cost of a regular expression: it takes at most one step
+// per character and instruction of the program it compiles to.
+func (c *schemaCheck) pattern(expr, path string) cost {
 	if len(expr) > maxPattern {
 		c.refuse(path, fmt.Sprintf("pattern of %d characters", len(expr)), fmt.Sprintf("at most %d are allowed", maxPattern))
-		return 0
-	}
-	if _, err := regexp.Compile(expr); err != nil {
-		c.refuse(path, "pattern "+err.Error(), "use Go's syntax (RE2): no look-around, no back-references")
-		return 0
+		return cost{}
 	}
 	parsed, err := syntax.Parse(expr, syntax.Perl)
 	if err != nil {
-		return 0 // regexp.Compile accepted it with the same flags
+		c.refuse(path, "pattern: "+err.Error(), "use Go's syntax (RE2): no look-around, no back-references")
+		return cost{}
 	}
 	prog, err := syntax.Compile(parsed.Simplify())
 	if err != nil {
-		return 0
+		c.refuse(path, "pattern: "+err.Error(), "make it shorter")
+		return cost{}
 	}
-	return len(prog.Inst)
+	return cost{matches: len(prog.Inst)}
 }
 
 // reference returns the cost of the definition that ref names.
-func (c *schemaCheck) reference(ref, path string) int {
+func (c *schemaCheck) reference(ref, path string) cost {
 	name, ok := strings.CutPrefix(ref, "#/$defs/")
 	if !ok || strings.ContainsAny(name, "/~%") {
 		c.refuse(path, fmt.Sprintf("reference %q", abbreviate(ref)), "only #/$defs/NAME is followed, nothing outside the schema")
-		return 0
+		return cost{}
 	}
 	def, ok := c.defs[name]
 	if !ok {
 		c.refuse(path, fmt.Sprintf("reference to a definition %q that does not exist", abbreviate(name)), suggest(name, slices.Collect(maps.Keys(c.defs))))
-		return 0
+		return cost{}
 	}
-	if c.cost == nil {
-		c.cost = map[string]int{}
-	}
-	switch cost, found := c.cost[name]; {
-	case cost < 0:
-		c.refuse(path, fmt.Sprintf("definition %q contains itself", abbreviate(name)), "recursive schemas are not run: their cost has no bound")
-		return 0
+	switch known, found := c.cost[name]; {
+	case known != nil:
+		return *known
 	case found:
-		return cost
+		c.refuse(path, fmt.Sprintf("definition %q contains itself", abbreviate(name)), "recursive schemas are not run: their cost has no bound")
+		return cost{}
 	}
-	c.cost[name] = -1
-	cost := c.schema(def, "config_schema.$defs"+jsonField(name))
-	c.cost[name] = cost
-	return cost
+	c.cost[name] = nil
+	total := c.schema(def, "config_schema.$defs"+jsonField(name))
+	c.cost[name] = &total
+	return total
 }
 
 // definitions checks every definition, used or not.
 func (c *schemaCheck) definitions() {
 	for _, name := range slices.Sorted(maps.Keys(c.defs)) {
-		if !strings.ContainsAny(name, "/~%") {
-			c.reference("#/$defs/"+name, "config_schema.$defs"+jsonField(name))
-		} else {
+		if strings.ContainsAny(name, "/~%") {
 			c.refuse("config_schema.$defs", fmt.Sprintf("name %q", abbreviate(name)), "use names without / ~ %")
+			continue
 		}
+		c.reference("#/$defs/"+name, "config_schema.$defs"+jsonField(name))
 	}
 }
