@@ -15,7 +15,7 @@ import (
 // The interface is looked up in the network namespace of the calling thread.
 // The socket stays in it: its methods work from any thread.
 func Open(umem *UMEM, ifindex int, queue uint32, opts Options) (_ *Socket, err error) {
-	opts = opts.withDefaults()
+	opts = opts.withDefaults(umem.pool.Total())
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("open XSK on ifindex %d queue %d: %w", ifindex, queue, err)
 	}

@@ -26,7 +26,9 @@ type Options struct {
 	// of two, 64 to 32,768. Default 2048.
 	RingSize uint32
 	// FillTarget is how many chunks the socket keeps ready for frames to
-	// come. At most RingSize. Default RingSize.
+	// come. At most RingSize. Default a quarter of the UMEM's chunks, or
+	// RingSize when that is less: then two ports leave half of the chunks for
+	// frames in hand and in the TX rings.
 	FillTarget uint32
 	// Reserve is how many of FillTarget the other sockets of the UMEM leave
 	// to this one: they take no free chunk that it needs to get so far.
@@ -57,12 +59,13 @@ const (
 	wantTxBudget = 256
 )
 
-func (o Options) withDefaults() Options {
+// withDefaults fills in what is zero, for a UMEM of so many chunks.
+func (o Options) withDefaults(chunks int) Options {
 	if o.RingSize == 0 {
 		o.RingSize = 2048
 	}
 	if o.FillTarget == 0 {
-		o.FillTarget = o.RingSize
+		o.FillTarget = min(o.RingSize, max(uint32(chunks/4), 1))
 	}
 	if o.Reserve == 0 {
 		o.Reserve = min(2*packet.BurstSize, o.FillTarget)

@@ -2,6 +2,7 @@ package xsk
 
 import (
 	"fmt"
+	"slices"
 
 	"sfc/dataplane/packet"
 )
@@ -66,19 +67,20 @@ func (u *UMEM) open() *Socket {
 	return nil
 }
 
-// add gives the socket an id.
+// add gives the socket an id and notes the reserve that is due to it.
 func (u *UMEM) add(xsk *Socket) error {
-	for id, s := range u.sockets {
-		if s == nil {
-			u.sockets[id], xsk.id = xsk, id
-			return nil
-		}
-	}
-	if len(u.sockets) == maxSockets {
+	xsk.id = slices.Index(u.sockets, nil)
+	switch {
+	case xsk.id >= 0:
+		u.sockets[xsk.id] = xsk
+	case len(u.sockets) == maxSockets:
 		return fmt.Errorf("UMEM has %d sockets: no more fit", maxSockets)
+	default:
+		xsk.id = len(u.sockets)
+		u.sockets = append(u.sockets, xsk)
 	}
-	xsk.id = len(u.sockets)
-	u.sockets = append(u.sockets, xsk)
+	xsk.owed = xsk.reserve
+	u.owed += xsk.owed
 	return nil
 }
 
