@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"sfc/dataplane/classify"
+	"sfc/nf"
 )
 
 // Compile resolves specs to a plan for a data plane with the given ports. It
@@ -105,7 +106,7 @@ func (c *compilation) module(s *Spec, f FunctionSpec, mods ModuleSet) {
 		c.fail(s, "function %s: module %s is not there; build or upload it", f.Name, f.Module)
 		return
 	}
-	if err := m.Manifest.CheckConfig(f.Config); err != nil {
+	for _, err := range nf.Refusals(m.Manifest.CheckConfig(f.Config)) {
 		c.fail(s, "function %s: %w", f.Name, err)
 	}
 }

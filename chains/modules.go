@@ -45,7 +45,7 @@ func LoadModule(path string, limits nf.Limits) (*Module, error) {
 	limits = limits.WithDefaults()
 	wasm, err := readLimited(path, int64(limits.ModuleBytes))
 	if err != nil {
-		return nil, fmt.Errorf("read module: %w", err)
+		return nil, fmt.Errorf("read module: %w; build it first, or correct the path", err)
 	}
 	if len(wasm) > limits.ModuleBytes {
 		return nil, fmt.Errorf("module %s: %w: longer than %d bytes; strip it, or leave debug information out", path, nf.ErrLimit, limits.ModuleBytes)
