@@ -52,21 +52,18 @@ func (w *Worker) sort(frames []packet.Frame) {
 // runLane takes one burst along its path and acts on the verdicts.
 func (w *Worker) runLane(l *lane) {
 	b := &l.b
-	b.NowNs = w.clock.now()
+	w.now = w.clock.now()
+	b.NowNs = w.now
 	if w.cfg.Observer != nil {
 		w.cfg.Observer.Received(b, l.Descs)
 	}
+	l.tick(b.NowNs)
 	l.Runner.Process(b)
 	region := w.cfg.Region
 	if l.Arena != nil {
 		region = l.Arena
 	}
-	if w.cfg.Observer != nil {
-		w.cfg.Observer.Decided(b, region)
-	}
-	n := int(b.N)
-	b.N = 0
-	for k := range n {
+	for k := range int(b.N) {
 		o, f := b.Out[k], b.Frames[k]
 		home := f
 		if l.Arena != nil {
@@ -80,13 +77,17 @@ func (w *Worker) runLane(l *lane) {
 			}
 			w.enqueue(o.Port, home, b, k)
 		case packet.Pass:
-			w.pass(f.Bytes(region))
+			w.pass(f.Bytes(region), &b.Out[k])
 			w.cfg.Pool.Put(home.Chunk)
 		default:
 			w.local.Dropped++
 			w.cfg.Pool.Put(home.Chunk)
 		}
 	}
+	if w.cfg.Observer != nil {
+		w.cfg.Observer.Decided(b, region)
+	}
+	b.N = 0
 }
 
 // enqueue adds a frame to what leaves by port this turn.
@@ -138,12 +139,13 @@ func (w *Worker) transmit() {
 	}
 }
 
-// pass hands a packet to the kernel's stack.
-func (w *Worker) pass(frame []byte) {
+// pass hands a packet to the kernel's stack, or turns its outcome into a drop.
+func (w *Worker) pass(frame []byte, o *packet.Outcome) {
 	if w.cfg.Stack != nil && w.cfg.Stack.Inject(frame) {
 		w.local.Passed++
 		return
 	}
+	*o = packet.Outcome{Verdict: packet.Drop, Hop: packet.HopEngine, Reason: uint16(packet.ReasonStackFull)}
 	w.local.Dropped++
 	w.local.Engine[packet.ReasonStackFull]++
 }

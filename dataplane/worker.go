@@ -51,7 +51,7 @@ type Observer interface {
 	// descs and b.NowNs.
 	Received(b *packet.Burst, descs *[packet.BurstSize]packet.Desc)
 	// Decided is called when outcomes are known and the bytes still there:
-	// b.Frames lie in region.
+	// b.Frames lie in region. Only TxFull can change an outcome after it.
 	Decided(b *packet.Burst, region []byte)
 	// Sent is called after the frames of a turn went to their ports: the
 	// XDP receive times of those that left, and the time now.
@@ -90,6 +90,9 @@ type Config struct {
 	Stack Stack
 	// Observer sees every burst; nil for none.
 	Observer Observer
+	// PacketTime says that the Observer sets b.NowNs from packets: then the
+	// periodic calls of functions follow that clock, and stop without traffic.
+	PacketTime bool
 	// SpinTurns is how many empty turns to spin before sleeping in poll.
 	// Default 64.
 	SpinTurns int
@@ -133,6 +136,7 @@ type Worker struct {
 	tx     []txQueue
 	sentNs []uint64
 	local  Counters
+	now    uint64 // when the last burst was taken
 
 	polls  []unix.PollFd
 	wakeFD int
@@ -146,6 +150,8 @@ type Worker struct {
 type lane struct {
 	Path
 	b packet.Burst
+	// nextTick is when the path's periodic call is due.
+	nextTick uint64
 	// umem is where each packet lies in the worker's region when the path has
 	// an arena of its own.
 	umem [packet.BurstSize]packet.Frame
@@ -225,25 +231,35 @@ func (w *Worker) Stop() error {
 	return w.err
 }
 
+// Run runs the worker on the caller's goroutine, unpinned and without
+// sleeping, until done returns true; it is called after every turn. A worker
+// is started once, by Start or Run.
+func (w *Worker) Run(done func() bool) {
+	for w.turn(); !done(); w.turn() {
+	}
+	w.shared.publish(&w.local)
+	w.stop.Store(true)
+	unix.Close(w.wakeFD)
+	close(w.done)
+}
+
 // tickEvery is the period of chains.Runner.Tick.
 const tickEvery = 100 * time.Millisecond
 
 // run returns when stop is set. One turn handles at most BurstSize packets of
 // each port. It does not allocate, lock, log, or read the clock per packet.
 func (w *Worker) run() {
-	empty, nextTick := 0, w.clock.now()
+	empty, publish := 0, uint64(0)
 	for !w.stop.Load() {
 		if n := w.turn(); n > 0 {
 			empty = 0
+			if w.now >= publish {
+				publish = w.now + uint64(tickEvery)
+				w.shared.publish(&w.local)
+			}
 		} else if empty++; empty > w.cfg.SpinTurns {
 			w.sleep()
 			empty = 0
-		}
-		if w.local.Turns&63 == 0 || empty == 0 {
-			if now := w.clock.now(); now >= nextTick {
-				nextTick = now + uint64(tickEvery)
-				w.tick(now)
-			}
 		}
 	}
 	for _, p := range w.cfg.Ports {
@@ -280,12 +296,23 @@ func (w *Worker) turn() int {
 	return total
 }
 
-// tick runs the functions' periodic calls and publishes the counters.
-func (w *Worker) tick(now uint64) {
-	for i := range w.lanes {
-		w.lanes[i].Runner.Tick(now)
+// idleTick runs the periodic calls that are due while there is no traffic.
+func (w *Worker) idleTick() {
+	if w.cfg.PacketTime {
+		return
 	}
-	w.shared.publish(&w.local)
+	now := w.clock.now()
+	for i := range w.lanes {
+		w.lanes[i].tick(now)
+	}
+}
+
+// tick runs the path's periodic call when it is due.
+func (l *lane) tick(now uint64) {
+	if now >= l.nextTick {
+		l.nextTick = now + uint64(tickEvery)
+		l.Runner.Tick(now)
+	}
 }
 
 // sleep waits in poll until a port has frames, Stop is called, or it is time
@@ -296,7 +323,8 @@ func (w *Worker) sleep() {
 			return
 		}
 	}
-	w.shared.publish(&w.local)
+	w.idleTick()
 	w.local.Sleeps++
+	w.shared.publish(&w.local)
 	unix.Poll(w.polls, int(tickEvery/time.Millisecond))
 }

@@ -1,0 +1,71 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Tap is a TAP device through which packets with verdict Pass reach the
+// kernel's network stack: they arrive there as if received on it. It goes when
+// it is closed or the process dies. Inject belongs to one worker.
+type Tap struct {
+	name string
+	fd   int
+	once sync.Once
+	err  error
+}
+
+// OpenTap makes a TAP device in the network namespace of the calling thread
+// and sets it up. Needs CAP_NET_ADMIN. See Documentation/networking/tuntap.rst.
+func OpenTap(name string) (_ *Tap, err error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("%w: load the module with modprobe tun", err)
+		}
+		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		return nil, fmt.Errorf("tap %s: %w", name, err)
+	}
+	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
+		return nil, fmt.Errorf("tap %s: %w", name, err)
+	}
+	// The stack must not answer on it by itself.
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("tap %s: %w", name, err)
+	}
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("tap %s: socket: %w", name, err)
+	}
+	defer unix.Close(s)
+	ifr.SetUint16(unix.IFF_UP | unix.IFF_NOARP)
+	if err := unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, ifr); err != nil {
+		return nil, fmt.Errorf("tap %s: set up: %w", name, err)
+	}
+	return &Tap{name: name, fd: fd}, nil
+}
+
+// Inject implements [Stack].
+func (t *Tap) Inject(frame []byte) bool {
+	n, err := unix.Write(t.fd, frame)
+	return err == nil && n == len(frame)
+}
+
+// Close removes the device.
+func (t *Tap) Close() error {
+	t.once.Do(func() { t.err = unix.Close(t.fd) })
+	return t.err
+}

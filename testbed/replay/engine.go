@@ -1,0 +1,202 @@
+package replay
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"sfc/chains"
+	"sfc/dataplane"
+	"sfc/dataplane/arena"
+	"sfc/dataplane/classify"
+	"sfc/dataplane/packet"
+	"sfc/nf"
+	"sfc/nf/wasm"
+)
+
+// regionChunks is the number of chunks of the frame region: enough for the
+// fill rings of both ports and a burst in hand.
+const regionChunks = 4096
+
+// engine is everything between the ports: modules, arenas and functions.
+type engine struct {
+	plan   *chains.Plan
+	table  *classify.Table
+	key    [2]uint64 // of the flow hash
+	rt     *wasm.Runtime
+	region *arena.Region
+	pool   *packet.Pool
+	groups []*wasm.Group // by path
+	paths  []dataplane.Path
+	shared bool
+
+	undo []func() error // in order of acquisition
+}
+
+// newEngine loads, checks and compiles everything the chains name, and warms
+// their functions up.
+func newEngine(opts Options) (_ *engine, err error) {
+	e := &engine{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.close())
+		}
+	}()
+	specs := make([]chains.Spec, len(opts.Chains))
+	for i, file := range opts.Chains {
+		if specs[i], err = chains.Load(file); err != nil {
+			return nil, err
+		}
+	}
+	mods, err := chains.LoadModules(specs, opts.Limits)
+	if err != nil {
+		return nil, err
+	}
+	if e.plan, err = chains.Compile(specs, ports, mods); err != nil {
+		return nil, err
+	}
+	if e.table, err = classify.Compile(e.plan.Rules); err != nil {
+		return nil, err
+	}
+	var secret [16]byte
+	rand.Read(secret[:])
+	e.key = [2]uint64{binary.LittleEndian.Uint64(secret[:]), binary.LittleEndian.Uint64(secret[8:])}
+
+	if e.rt, err = wasm.Open(wasm.Options{Limits: opts.Limits}); err != nil {
+		return nil, err
+	}
+	e.push(e.rt.Close)
+	if e.region, err = arena.Open("frames", regionChunks*packet.ChunkSize, arena.Options{Huge: true}); err != nil {
+		return nil, err
+	}
+	e.push(e.region.Close)
+	e.pool = packet.NewPool(len(e.region.Bytes()))
+	compiled := make(map[string]*wasm.Module, len(mods))
+	for name, m := range mods {
+		c, err := e.rt.Compile(m.Wasm)
+		if err != nil {
+			return nil, fmt.Errorf("module %s: %w", name, err)
+		}
+		e.push(func() error { c.Close(); return nil })
+		compiled[name] = c
+	}
+	e.shared = sharedPorts(e.plan)
+	for i := range e.plan.Paths {
+		if err := e.addPath(&e.plan.Paths[i], compiled, opts); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// sharedPorts reports whether packets must be copied into arenas: all ports
+// have one UMEM, so one tenant must have all of them to itself.
+func sharedPorts(p *chains.Plan) bool {
+	for i := range p.Paths {
+		if p.Paths[i].Tenant != p.Paths[0].Tenant {
+			return true
+		}
+	}
+	for _, port := range p.Ports {
+		if port.Memory == chains.MemoryShared {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *engine) addPath(p *chains.Path, compiled map[string]*wasm.Module, opts Options) error {
+	control, err := wasm.NewControl()
+	if err != nil {
+		return err
+	}
+	e.push(control.Close)
+	mem := wasm.Memory{Control: control, Frames: e.region}
+	var own []byte
+	if e.shared {
+		if mem.Frames, err = arena.Open("frames", packet.BurstSize*packet.ChunkSize, arena.Options{}); err != nil {
+			return err
+		}
+		e.push(mem.Frames.Close)
+		own = mem.Frames.Bytes()
+	}
+	hops := make([]wasm.Hop, len(p.Functions))
+	for i, f := range p.Functions {
+		hops[i] = wasm.Hop{Name: f.Name, Module: compiled[f.Module], Config: f.Config, Open: f.Fault == chains.FaultOpen}
+	}
+	g, err := e.rt.NewGroup(mem, hops, wasm.GroupOptions{
+		Tenant: p.Tenant, Path: uint32(p.Index), Ports: len(ports), Budget: p.Budget,
+		TimeEvery: 1, Events: opts.Events,
+	})
+	if err != nil {
+		return fmt.Errorf("chain %s: %w", p.Title(), err)
+	}
+	e.push(g.Close)
+	e.groups = append(e.groups, g)
+	e.paths = append(e.paths, dataplane.Path{Runner: g, Descs: mem.Descs(), Arena: own, Egress: uint16(p.Egress)})
+	return nil
+}
+
+// workerConfig is what live and offline runs have in common.
+func (e *engine) workerConfig(t *tracker, opts Options) dataplane.Config {
+	return dataplane.Config{
+		Core: -1, Region: e.region.Bytes(), Pool: e.pool, Paths: e.paths, GuestBase: nf.FramesStart,
+		Observer: t, PacketTime: opts.Clock == ClockCapture,
+	}
+}
+
+// reasonName tells why a packet was dropped. With several chains the chain's
+// name goes in front, unless the drop was the engine's own.
+func (e *engine) reasonName(path uint16, o packet.Outcome) string {
+	name := e.groups[path].ReasonName(o)
+	if len(e.groups) > 1 && o.Hop != packet.HopEngine {
+		return e.plan.Paths[path].Name + "." + name
+	}
+	return name
+}
+
+func (e *engine) push(f func() error) { e.undo = append(e.undo, f) }
+
+// close gives everything back in reverse order.
+func (e *engine) close() error {
+	var errs []error
+	for i := len(e.undo) - 1; i >= 0; i-- {
+		errs = append(errs, e.undo[i]())
+	}
+	e.undo = nil
+	return errors.Join(errs...)
+}
+
+// describe writes what the engine knows into the report.
+func (e *engine) describe(rep *Report) {
+	rep.Mode.Memory = chains.MemoryExclusive.String()
+	if e.shared {
+		rep.Mode.Memory = chains.MemoryShared.String()
+	}
+	rep.Mode.HugePages = e.region.Huge()
+	for i := range e.plan.Paths {
+		p := &e.plan.Paths[i]
+		rep.Chains = append(rep.Chains, ChainReport{Name: p.Name, Tenant: p.Tenant})
+		for _, s := range e.groups[i].Stats() {
+			f := FunctionData{
+				Chain: p.Name, Name: s.Name, Packets: s.Packets, Counters: s.Counters, Skipped: s.Skipped,
+				NsPerPacket: float64(int(s.NsPerPacket*10)) / 10, Faults: s.Traps + s.Overruns,
+				State: s.State.String(), LastFault: s.LastFault,
+				Verdicts: map[string]uint64{}, Dropped: map[string]uint64{},
+			}
+			for v, n := range s.Verdicts {
+				if n > 0 {
+					f.Verdicts[packet.Verdict(v).String()] = n
+				}
+			}
+			for r, n := range s.Drops {
+				f.Dropped[r] += n
+			}
+			for r, n := range s.Faulted {
+				f.Dropped[r] += n
+			}
+			rep.Functions = append(rep.Functions, f)
+		}
+	}
+}

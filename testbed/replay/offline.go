@@ -1,0 +1,142 @@
+package replay
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"sfc/dataplane"
+	"sfc/dataplane/packet"
+)
+
+// capturePort is a port whose far end is the capture: it receives what the
+// steering would have sent to the worker, and shows what it transmits to the
+// tracker.
+type capturePort struct {
+	index  int
+	region []byte
+	pool   *packet.Pool
+	t      *tracker
+	// source is nil on ports where nothing arrives.
+	source *source
+	steer  *steering
+	key    [2]uint64
+	burst  int
+	ctx    context.Context
+
+	start time.Time
+	done  bool
+	err   error
+}
+
+// Receive implements dataplane.Port.
+func (p *capturePort) Receive(f []packet.Frame) int {
+	if p.source == nil || p.done {
+		return 0
+	}
+	n := 0
+	for n < min(len(f), p.burst) && p.t.room() {
+		if p.ctx.Err() != nil {
+			p.finish(p.ctx.Err())
+			break
+		}
+		timeNs, data, err := p.source.next()
+		if err != nil {
+			p.finish(err)
+			break
+		}
+		s := p.steer.steer(data)
+		if !p.t.add(timeNs, data, s) || s.verdict != steerPath {
+			p.outside(data, s)
+			continue
+		}
+		chunk, ok := p.pool.Get()
+		if !ok {
+			panic("replay: the window is smaller than the pool")
+		}
+		f[n] = packet.Frame{Chunk: chunk, Off: packet.Headroom, Len: uint16(len(data))}
+		copy(f[n].Bytes(p.region), data)
+		*packet.MetaAt(p.region, f[n].Pos()) = packet.Meta{
+			RxNs: uint64(time.Since(p.start)), Seq: p.t.sent() - 1, Hash: packet.FlowHash(p.key, &s.info),
+			Path: s.path, Port: portIn, L3: s.info.L3, L4: s.info.L4, Flags: s.info.Flags, Proto: s.info.Proto,
+			Version: packet.MetaVersion, VLAN: s.info.VLAN,
+		}
+		n++
+	}
+	return n
+}
+
+// outside gives a packet that no worker sees its fate.
+func (p *capturePort) outside(data []byte, s steered) {
+	if s.unsendable {
+		return
+	}
+	if s.verdict == steerForward {
+		p.t.arrived(portOut, data)
+		return
+	}
+	p.t.steeredUpTo(p.t.sent())
+}
+
+func (p *capturePort) finish(err error) {
+	p.done = true
+	if err != io.EOF {
+		p.err = err
+	}
+}
+
+// Transmit implements dataplane.Port.
+func (p *capturePort) Transmit(f []packet.Frame) int {
+	for _, fr := range f {
+		p.t.arrived(p.index, fr.Bytes(p.region))
+		p.pool.Put(fr.Chunk)
+	}
+	return len(f)
+}
+
+// Flush implements dataplane.Port.
+func (p *capturePort) Flush() bool { return false }
+
+// Refill implements dataplane.Port.
+func (p *capturePort) Refill() {}
+
+// PollFD implements dataplane.Port.
+func (p *capturePort) PollFD() int { return -1 }
+
+// Census implements dataplane.Port: the port keeps no chunks.
+func (p *capturePort) Census() packet.Census { return packet.Census{} }
+
+// stackSink counts what the kernel's stack would have been given.
+type stackSink struct{}
+
+func (stackSink) Inject([]byte) bool { return true }
+
+// runOffline takes the capture through the worker on this goroutine's
+// schedule: no root, no kernel, the same code from burst to verdict.
+func runOffline(ctx context.Context, e *engine, src *source, t *tracker, rep *Report, opts Options) error {
+	cfg := e.workerConfig(t, opts)
+	cfg.Stack = stackSink{}
+	in := &capturePort{
+		index: portIn, region: cfg.Region, pool: e.pool, t: t, source: src, key: e.key, ctx: ctx,
+		steer: &steering{table: e.table, port: e.plan.Ports[portIn]}, burst: opts.Burst, start: time.Now(),
+	}
+	if in.burst == 0 {
+		in.burst = packet.BurstSize
+	}
+	out := &capturePort{index: portOut, region: cfg.Region, pool: e.pool, t: t}
+	cfg.Ports = []dataplane.Port{in, out}
+	w, err := dataplane.NewWorker(cfg)
+	if err != nil {
+		return err
+	}
+	rep.Mode.Attach, rep.Mode.Bind, rep.Mode.Workers, rep.Mode.Core, rep.Mode.Stack = "offline", "memory", 1, -1, "none"
+	w.Run(func() bool {
+		opts.Progress(int(t.progress()), 0)
+		return in.done && t.idle()
+	})
+	rep.Worker = workerReport(w.Counters())
+	if err := w.Verify(); err != nil {
+		return err
+	}
+	return in.err
+}

@@ -1,0 +1,106 @@
+// Package replay sends a capture through chains and accounts for every packet:
+// live, through namespaces, XDP, AF_XDP sockets and a pinned worker, or
+// offline, on the same code from burst to verdict, without root or kernel.
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"sfc/nf"
+	"sfc/nf/wasm"
+)
+
+// Clock says what functions take for the time of a packet.
+type Clock string
+
+const (
+	// ClockCapture is the capture's own time: functions that depend on time
+	// decide alike in every run.
+	ClockCapture Clock = "capture"
+	// ClockWall is the time of arrival.
+	ClockWall Clock = "wall"
+)
+
+// Options configure [Run]. In and Chains are required.
+type Options struct {
+	// Chains are chain files.
+	Chains []string
+	// In is the capture that is sent.
+	In string
+	// Out receives the packets that came out, in the order they were sent, as
+	// pcapng; Drops those that were dropped, each with function and reason as
+	// comment. Empty: not written.
+	Out, Drops string
+	// Rate is the packets sent per second; 0 sends as fast as they are taken.
+	Rate int
+	// Loop is how many times the capture is sent. Default 1.
+	Loop int
+	// Clock defaults to ClockCapture.
+	Clock Clock
+	// Offline runs without root and kernel.
+	Offline bool
+	// Generic attaches the steering in generic (skb) mode. Default: native, or
+	// an error.
+	Generic bool
+	// Keep leaves the namespaces behind, under names that "ip netns" knows.
+	Keep bool
+	// Burst is the most packets the worker takes at once offline. Default
+	// packet.BurstSize.
+	Burst int
+	// Limits are checked on every module.
+	Limits nf.Limits
+	// Progress is called now and then with the packets whose fate is known
+	// and how many there will be (0: unknown).
+	Progress func(done, total int)
+	// Events receives log lines, faults and alarms of functions.
+	Events func(wasm.Event)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Loop == 0 {
+		o.Loop = 1
+	}
+	if o.Clock == "" {
+		o.Clock = ClockCapture
+	}
+	if o.Progress == nil {
+		o.Progress = func(int, int) {}
+	}
+	if o.Events == nil {
+		o.Events = func(wasm.Event) {}
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	switch {
+	case o.In == "":
+		return errors.New("no capture given: name one with --in")
+	case len(o.Chains) == 0:
+		return errors.New("no chain given: name a file with --chain")
+	case o.Loop < 1:
+		return fmt.Errorf("loop %d: send the capture at least once", o.Loop)
+	case o.Rate < 0:
+		return fmt.Errorf("rate %d: give packets per second, or max", o.Rate)
+	case o.Clock != ClockCapture && o.Clock != ClockWall:
+		return fmt.Errorf("clock %q: it is %s or %s", o.Clock, ClockCapture, ClockWall)
+	case o.Keep && o.Offline:
+		return errors.New("keep needs namespaces, which an offline replay has none of: drop one of the two")
+	}
+	return nil
+}
+
+// Names of the ports of the testbed, in index order: the capture is sent into
+// the first.
+var ports = []string{"in", "out"}
+
+const (
+	portIn = iota
+	portOut
+)
+
+// stallTimeout is how long a replay waits for a packet that is under way
+// before it counts it as lost.
+const stallTimeout = 2 * time.Second

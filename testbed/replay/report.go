@@ -1,0 +1,125 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Report is the account of a replay. Sent = Received + Passed + all Dropped +
+// Lost, or Balance says what is wrong.
+type Report struct {
+	Capture CaptureReport `json:"capture"`
+	Chains  []ChainReport `json:"chains"`
+	Mode    Mode          `json:"mode"`
+
+	// Sent counts the packets offered, Received those that came out at a far
+	// end, Passed those that went to the kernel's stack.
+	Sent     uint64            `json:"sent"`
+	Received uint64            `json:"received"`
+	Passed   uint64            `json:"passed"`
+	Dropped  map[string]uint64 `json:"dropped"`
+	// Lost counts packets without a fate; 0 unless something is broken.
+	Lost uint64 `json:"lost"`
+	// Reordered counts packets that came out after one that was sent later.
+	Reordered uint64 `json:"reordered"`
+	// Foreign counts frames at the far ends that nobody sent.
+	Foreign uint64 `json:"foreign"`
+	// BadChecksumsIn and BadChecksumsOut count packets with a wrong IPv4,
+	// TCP, UDP or ICMP checksum among those sent and received.
+	BadChecksumsIn  uint64 `json:"bad_checksums_in"`
+	BadChecksumsOut uint64 `json:"bad_checksums_out"`
+
+	Seconds   float64        `json:"seconds"`
+	PPS       float64        `json:"pps"`
+	Latency   LatencyReport  `json:"latency_ns"`
+	Functions []FunctionData `json:"functions"`
+	// Steering are the XDP program's counters; empty offline.
+	Steering map[string]uint64 `json:"steering,omitempty"`
+	Worker   WorkerReport      `json:"worker"`
+	// Notes say what the reader should know: a truncated capture, offloads
+	// that could not be changed.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// CaptureReport describes what was sent.
+type CaptureReport struct {
+	File    string `json:"file"`
+	Packets uint64 `json:"packets"` // whole packets in the file
+	Cut     uint64 `json:"cut"`     // packets cut by the snap length, not sent
+	Loops   int    `json:"loops"`
+	// Error is set when the file ends or is damaged part way; the packets in
+	// front of that place were sent.
+	Error string `json:"error,omitempty"`
+}
+
+// ChainReport names a chain that ran.
+type ChainReport struct {
+	Name   string `json:"name"`
+	Tenant string `json:"tenant"`
+}
+
+// Mode is what was really in force.
+type Mode struct {
+	Attach     string `json:"attach"` // native, generic, or offline
+	Bind       string `json:"bind"`   // copy, zerocopy, or memory
+	Workers    int    `json:"workers"`
+	Core       int    `json:"core"`   // -1: not pinned
+	Memory     string `json:"memory"` // exclusive or shared
+	HugePages  bool   `json:"huge_pages"`
+	NeedWakeup bool   `json:"need_wakeup"`
+	TxBudget   int    `json:"tx_budget"` // descriptors per kick; 0: not applicable
+	Clock      Clock  `json:"clock"`
+	Stack      string `json:"stack"` // tap, or none
+}
+
+// LatencyReport is the time from XDP receive to transmit, in ns.
+type LatencyReport struct {
+	P50  int64 `json:"p50"`
+	P99  int64 `json:"p99"`
+	P999 int64 `json:"p999"`
+	Max  int64 `json:"max"`
+}
+
+// FunctionData is one function's account.
+type FunctionData struct {
+	Chain       string            `json:"chain"`
+	Name        string            `json:"name"`
+	Packets     uint64            `json:"packets"`
+	Verdicts    map[string]uint64 `json:"verdicts"`
+	Dropped     map[string]uint64 `json:"dropped,omitempty"`
+	Counters    map[string]uint64 `json:"counters,omitempty"`
+	NsPerPacket float64           `json:"ns_per_packet"`
+	Faults      uint64            `json:"faults"`
+	State       string            `json:"state"`
+	LastFault   string            `json:"last_fault,omitempty"`
+	Skipped     uint64            `json:"skipped,omitempty"`
+}
+
+// WorkerReport is the worker's account.
+type WorkerReport struct {
+	Turns    uint64 `json:"turns"`
+	Sleeps   uint64 `json:"sleeps"`
+	Received uint64 `json:"received"`
+	Sent     uint64 `json:"sent"`
+	Passed   uint64 `json:"passed"`
+	Dropped  uint64 `json:"dropped"`
+}
+
+// ErrUnbalanced means that packets were lost or counted twice.
+var ErrUnbalanced = errors.New("the account does not balance")
+
+// Balance checks the report's sums.
+func (r *Report) Balance() error {
+	var dropped uint64
+	for _, n := range r.Dropped {
+		dropped += n
+	}
+	if sum := r.Received + r.Passed + dropped + r.Lost; sum != r.Sent {
+		return fmt.Errorf("%w: sent %d, received %d + passed %d + dropped %d + lost %d = %d",
+			ErrUnbalanced, r.Sent, r.Received, r.Passed, dropped, r.Lost, sum)
+	}
+	if r.Lost != 0 {
+		return fmt.Errorf("%w: %d packets lost", ErrUnbalanced, r.Lost)
+	}
+	return nil
+}

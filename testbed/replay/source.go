@@ -1,0 +1,110 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"sfc/testbed/capture"
+)
+
+// source gives the packets of a capture, as often as asked, with times that
+// never jump back between loops.
+type source struct {
+	file  string
+	loops int
+	rep   *CaptureReport
+
+	f      *os.File
+	r      *capture.Reader
+	loop   int
+	begun  bool  // this loop has sent a packet
+	shift  int64 // added to the capture's times in this loop
+	lastNs int64
+}
+
+// loopGap is the time between the last packet of a loop and the first of the
+// next, in ns.
+const loopGap = 1_000_000
+
+func openSource(opts Options, rep *CaptureReport) (*source, error) {
+	*rep = CaptureReport{File: opts.In, Loops: opts.Loop}
+	s := &source{file: opts.In, loops: opts.Loop, rep: rep}
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *source) open() error {
+	f, err := os.Open(s.file)
+	if err != nil {
+		return fmt.Errorf("open capture: %w", err)
+	}
+	r, err := capture.NewReader(f, s.file)
+	if err != nil {
+		f.Close()
+		return err
+	}
+	s.f, s.r = f, r
+	return nil
+}
+
+func (s *source) close() {
+	if s.f != nil {
+		s.f.Close()
+		s.f = nil
+	}
+}
+
+// errEmpty is a capture without a packet to send.
+var errEmpty = errors.New("has no packets to send: record some traffic into it first")
+
+// next returns the next whole packet, io.EOF after the last loop. A capture
+// that ends or is damaged part way is sent up to there, which rep.Error tells.
+func (s *source) next() (timeNs int64, data []byte, err error) {
+	for {
+		p, err := s.r.Next()
+		if err == nil {
+			first := s.loop == 0
+			if p.Cut() {
+				if first {
+					s.rep.Cut++
+				}
+				continue
+			}
+			if first {
+				s.rep.Packets++
+			}
+			if !first && !s.begun {
+				s.shift = s.lastNs + loopGap - p.TimeNs
+			}
+			s.begun = true
+			t := p.TimeNs + s.shift
+			s.lastNs = max(s.lastNs, t)
+			return t, p.Data, nil
+		}
+		var cut *capture.TruncatedError
+		var bad *capture.CorruptError
+		switch {
+		case err == io.EOF:
+		case errors.As(err, &cut), errors.As(err, &bad):
+			s.rep.Error = err.Error()
+		default:
+			return 0, nil, err
+		}
+		s.close()
+		if s.rep.Packets == 0 {
+			return 0, nil, fmt.Errorf("%s %w", s.file, errEmpty)
+		}
+		s.loop++
+		s.begun = false
+		if s.loop == s.loops {
+			return 0, nil, io.EOF
+		}
+		if err := s.open(); err != nil {
+			return 0, nil, err
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package replay
+
+import (
+	"sfc/chains"
+	"sfc/dataplane/classify"
+	"sfc/dataplane/packet"
+)
+
+// steerVerdict is where the steering program sends a frame.
+type steerVerdict uint8
+
+const (
+	steerPath steerVerdict = iota // a worker takes it along a path
+	steerPass
+	steerForward
+	steerDrop
+)
+
+// steered is what the steering program does with a frame of the capture,
+// worked out in Go by the same tables. Live, the program's own counters are
+// compared with it.
+type steered struct {
+	verdict steerVerdict
+	path    uint16
+	reason  string // of a drop
+	info    packet.Info
+	// unsendable frames never reach the program: no link here carries them.
+	unsendable bool
+}
+
+// steering is the Go mirror of the steering program on the port in.
+type steering struct {
+	table *classify.Table
+	port  chains.Port
+}
+
+func (s *steering) steer(frame []byte) steered {
+	switch {
+	case len(frame) > packet.MaxFrame:
+		return steered{verdict: steerDrop, reason: packet.ReasonTooLong.String(), unsendable: true}
+	case len(frame) < packet.MinFrame:
+		return steered{verdict: steerDrop, reason: packet.ReasonMalformed.String(), unsendable: true}
+	}
+	in, result := packet.Parse(frame)
+	switch result {
+	case packet.Malformed:
+		return steered{verdict: steerDrop, reason: packet.ReasonMalformed.String()}
+	case packet.ExtHeaders:
+		return steered{verdict: steerDrop, reason: packet.ReasonExtHeaders.String()}
+	case packet.ParsedIP:
+		if path, ok := s.table.Lookup(portIn, &in); ok {
+			return steered{verdict: steerPath, path: path, info: in}
+		}
+	}
+	switch s.port.Unmatched {
+	case chains.UnmatchedForward:
+		return steered{verdict: steerForward}
+	case chains.UnmatchedDrop:
+		return steered{verdict: steerDrop, reason: packet.ReasonNoPath.String()}
+	}
+	return steered{verdict: steerPass}
+}

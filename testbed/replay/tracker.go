@@ -1,0 +1,325 @@
+package replay
+
+import (
+	"hash/maphash"
+	"sync"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"sfc/dataplane/packet"
+)
+
+// fate is what became of a packet.
+type fate uint8
+
+const (
+	underWay fate = iota
+	received      // came out at a far end
+	passed        // went to the kernel's stack
+	dropped       // for a named reason
+	lost          // nobody knows
+)
+
+// record follows one packet from the capture to its fate.
+type record struct {
+	timeNs int64 // the packet's time in the replay
+	data   []byte
+	fate   fate
+	reason string // when dropped
+	out    []byte // as it came out
+	badIn  bool
+	// steered says what the steering program does with it; path means that
+	// a worker decides.
+	steered steered
+	seq     uint32 // the steering program's number, when it was sent
+}
+
+// window is the most packets under way at once. The veth ring holds 256.
+const window = 128
+
+// tracker knows every packet under way: it gives the worker the capture's
+// time, learns each packet's fate, matches what comes out with what went in,
+// and closes the account in the order of sending.
+//
+// The source, the worker (as dataplane.Observer) and the receivers call it
+// from their own goroutines; each takes the lock once per burst or frame.
+type tracker struct {
+	mu   sync.Mutex
+	opts Options
+	// names tells the reason of a drop on a path.
+	names func(path uint16, o packet.Outcome) string
+
+	// ring holds the records first..next-1 (by number of packet).
+	ring        [4 * window]record
+	first, next uint64
+	// bySeq tells which packet the steering program numbered so.
+	bySeq [4 * window]uint64
+	seq   uint32 // frames given to the steering program
+	// due are the packets that left the worker for a port, or that the
+	// steering program forwards, and have not come out yet, in order.
+	due  [2]dueQueue // by port
+	fwd  dueQueue
+	seed maphash.Seed
+
+	latency *hdrhistogram.Histogram
+	report  *Report
+	sinks   sinks
+	err     error
+}
+
+// due is a frame that should come out.
+type dueFrame struct {
+	n       uint64 // packet number
+	hash    uint64
+	skipped bool // one sent later came out before
+}
+
+// dueQueue is a queue of them.
+type dueQueue struct{ q []dueFrame }
+
+func newTracker(opts Options, rep *Report, s sinks) *tracker {
+	return &tracker{
+		opts: opts, report: rep, sinks: s, seed: maphash.MakeSeed(),
+		latency: hdrhistogram.New(1, 60_000_000_000, 3),
+	}
+}
+
+func (t *tracker) rec(n uint64) *record { return &t.ring[n%uint64(len(t.ring))] }
+
+// room reports whether another packet may be sent.
+func (t *tracker) room() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.next-t.first < window
+}
+
+// progress returns how many packets have their fate.
+func (t *tracker) progress() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.first
+}
+
+// sent returns how many frames the steering program was given.
+func (t *tracker) sent() uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.seq
+}
+
+// idle reports whether no packet is under way.
+func (t *tracker) idle() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.next == t.first
+}
+
+// add takes a packet into the account. It returns whether it is to be sent;
+// else its fate is known already.
+func (t *tracker) add(timeNs int64, data []byte, s steered) (send bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.rec(t.next)
+	*r = record{timeNs: timeNs, data: data, steered: s, badIn: !packet.VerifyChecksums(data)}
+	n := t.next
+	t.next++
+	t.report.Sent++
+	if s.unsendable {
+		t.drop(r, s.reason)
+		t.close()
+		return false
+	}
+	r.seq = t.seq
+	t.bySeq[t.seq%uint32(len(t.bySeq))] = n
+	t.seq++
+	if s.verdict == steerForward {
+		t.fwd.push(dueFrame{n: n, hash: t.hash(data)})
+	}
+	return true
+}
+
+// steeredUpTo tells that the steering program has seen seq frames: those it
+// handled itself have their fate.
+func (t *tracker) steeredUpTo(seq uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for n := t.first; n < t.next; n++ {
+		r := t.rec(n)
+		if r.fate != underWay || int32(seq-r.seq) <= 0 {
+			continue
+		}
+		switch r.steered.verdict {
+		case steerPass:
+			r.fate = passed
+		case steerDrop:
+			t.drop(r, r.steered.reason)
+		}
+	}
+	t.close()
+}
+
+func (t *tracker) hash(b []byte) uint64 { return maphash.Bytes(t.seed, b) }
+
+func (t *tracker) drop(r *record, reason string) {
+	r.fate, r.reason = dropped, reason
+}
+
+// Received implements dataplane.Observer: functions see the capture's time.
+func (t *tracker) Received(b *packet.Burst, descs *[packet.BurstSize]packet.Desc) {
+	if t.opts.Clock != ClockCapture {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k := range int(b.N) {
+		ns := uint64(t.rec(t.bySeq[b.Seq[k]%uint32(len(t.bySeq))]).timeNs)
+		descs[k].RxNs = ns
+		b.NowNs = ns
+	}
+}
+
+// Decided implements dataplane.Observer.
+func (t *tracker) Decided(b *packet.Burst, region []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k := range int(b.N) {
+		n := t.bySeq[b.Seq[k]%uint32(len(t.bySeq))]
+		r := t.rec(n)
+		switch o := b.Out[k]; o.Verdict {
+		case packet.Tx:
+			t.due[o.Port].push(dueFrame{n: n, hash: t.hash(b.Frames[k].Bytes(region))})
+		case packet.Pass:
+			r.fate = passed
+		default:
+			t.drop(r, t.names(b.Path, o))
+		}
+	}
+	t.close()
+}
+
+// TxFull implements dataplane.Observer.
+func (t *tracker) TxFull(seq uint32, _ uint16) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.bySeq[seq%uint32(len(t.bySeq))]
+	t.drop(t.rec(n), packet.ReasonTxFull.String())
+	for p := range t.due {
+		t.due[p].remove(n)
+	}
+	t.close()
+}
+
+// Sent implements dataplane.Observer.
+func (t *tracker) Sent(rxNs []uint64, nowNs uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, ns := range rxNs {
+		// The histogram's range is a minute; a longer wait counts as one.
+		_ = t.latency.RecordValue(int64(min(nowNs-min(ns, nowNs), 60_000_000_000)))
+	}
+}
+
+// arrived takes a frame that came out at the far end of port.
+func (t *tracker) arrived(port int, frame []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.hash(frame)
+	d, late, ok := t.due[port].take(h)
+	if !ok && port == portOut {
+		d, late, ok = t.fwd.take(h)
+	}
+	if !ok {
+		t.report.Foreign++
+		return
+	}
+	if late {
+		t.report.Reordered++
+	}
+	r := t.rec(d)
+	r.fate = received
+	r.out = append([]byte(nil), frame...)
+	t.close()
+}
+
+// giveUp counts everything under way as lost.
+func (t *tracker) giveUp() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for n := t.first; n < t.next; n++ {
+		if r := t.rec(n); r.fate == underWay {
+			r.fate = lost
+		}
+	}
+	for p := range t.due {
+		t.due[p].q = nil
+	}
+	t.fwd.q = nil
+	t.close()
+}
+
+// close takes packets whose fate is known out of the account, oldest first.
+func (t *tracker) close() {
+	for t.first < t.next {
+		r := t.rec(t.first)
+		if r.fate == underWay {
+			return
+		}
+		t.settle(r)
+		r.data, r.out = nil, nil
+		t.first++
+	}
+}
+
+func (t *tracker) settle(r *record) {
+	rep := t.report
+	if r.badIn {
+		rep.BadChecksumsIn++
+	}
+	var err error
+	switch r.fate {
+	case received:
+		rep.Received++
+		if !packet.VerifyChecksums(r.out) {
+			rep.BadChecksumsOut++
+		}
+		err = t.sinks.write(r.timeNs, r.out)
+	case passed:
+		rep.Passed++
+	case dropped:
+		rep.Dropped[r.reason]++
+		err = t.sinks.writeDrop(r.timeNs, r.data, r.reason)
+	case lost:
+		rep.Lost++
+	}
+	if err != nil && t.err == nil {
+		t.err = err
+	}
+}
+
+func (q *dueQueue) push(d dueFrame) { q.q = append(q.q, d) }
+
+// take removes the first frame with this hash; late says that one sent after
+// it had come out before.
+func (q *dueQueue) take(hash uint64) (n uint64, late, ok bool) {
+	for i := range q.q {
+		if q.q[i].hash != hash {
+			continue
+		}
+		d := q.q[i]
+		for k := range i {
+			q.q[k].skipped = true
+		}
+		q.q = append(q.q[:i], q.q[i+1:]...)
+		return d.n, d.skipped, true
+	}
+	return 0, false, false
+}
+
+func (q *dueQueue) remove(n uint64) {
+	for i := range q.q {
+		if q.q[i].n == n {
+			q.q = append(q.q[:i], q.q[i+1:]...)
+			return
+		}
+	}
+}
