@@ -131,6 +131,9 @@ struct sfc_engine *sfc_engine_new(uint32_t tick_us, char *err)
 	wasmtime_config_wasm_memory64_set(cfg, false);
 	wasmtime_config_wasm_function_references_set(cfg, false);
 	wasmtime_config_wasm_gc_set(cfg, false);
+	/* Images of initial data need Wasmtime's own mappings: with a memory
+	 * creator it aborts the process unless they are off. */
+	wasmtime_config_memory_init_cow_set(cfg, false);
 	wasmtime_memory_creator_t creator = { .new_memory = sfc_memory_new };
 	wasmtime_config_host_memory_creator_set(cfg, &creator);
 	e->wasm = wasm_engine_new_with_config(cfg);

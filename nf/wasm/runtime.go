@@ -72,6 +72,7 @@ func Open(opts Options) (*Runtime, error) {
 	cfg.SetWasmMemory64(false)
 	cfg.SetWasmFunctionReferences(false)
 	cfg.SetWasmGC(false)
+	cfg.SetMemoryInitCOWSet(false)
 	return &Runtime{
 		eng:      eng,
 		compiler: wasmtime.NewEngineWithConfig(cfg),
