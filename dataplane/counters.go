@@ -70,18 +70,20 @@ func (w *Worker) Verify() error {
 	return nil
 }
 
-// clock reads CLOCK_MONOTONIC, the clock of bpf_ktime_get_ns, through the
+// Clock reads CLOCK_MONOTONIC, the clock of bpf_ktime_get_ns, through the
 // runtime's vDSO path.
-type clock struct {
+type Clock struct {
 	start  time.Time
 	offset uint64 // CLOCK_MONOTONIC at start, in ns
 }
 
-func newClock() clock {
+// NewClock returns a clock.
+func NewClock() Clock {
 	var ts unix.Timespec
 	start := time.Now()
 	unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	return clock{start: start, offset: uint64(ts.Nano())}
+	return Clock{start: start, offset: uint64(ts.Nano())}
 }
 
-func (c clock) now() uint64 { return c.offset + uint64(time.Since(c.start)) }
+// Now returns CLOCK_MONOTONIC in ns.
+func (c Clock) Now() uint64 { return c.offset + uint64(time.Since(c.start)) }

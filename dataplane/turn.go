@@ -52,7 +52,7 @@ func (w *Worker) sort(frames []packet.Frame) {
 // runLane takes one burst along its path and acts on the verdicts.
 func (w *Worker) runLane(l *lane) {
 	b := &l.b
-	w.now = w.clock.now()
+	w.now = w.clock.Now()
 	b.NowNs = w.now
 	if w.cfg.Observer != nil {
 		w.cfg.Observer.Received(b, l.Descs)
@@ -135,7 +135,7 @@ func (w *Worker) transmit() {
 		q.n = 0
 	}
 	if w.cfg.Observer != nil && len(w.sentNs) > 0 {
-		w.cfg.Observer.Sent(w.sentNs, w.clock.now())
+		w.cfg.Observer.Sent(w.sentNs, w.clock.Now())
 	}
 }
 

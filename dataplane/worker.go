@@ -128,7 +128,7 @@ func (c *Config) validate() error {
 // counters, and stop it.
 type Worker struct {
 	cfg   Config
-	clock clock
+	clock Clock
 	lanes []lane
 	// active are the lanes that have packets this turn.
 	active []*lane
@@ -179,7 +179,7 @@ func NewWorker(cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("worker: eventfd: %w", err)
 	}
 	w := &Worker{
-		cfg: cfg, clock: newClock(), wakeFD: fd,
+		cfg: cfg, clock: NewClock(), wakeFD: fd,
 		lanes:  make([]lane, len(cfg.Paths)),
 		active: make([]*lane, 0, packet.BurstSize),
 		tx:     make([]txQueue, len(cfg.Ports)),
@@ -301,7 +301,7 @@ func (w *Worker) idleTick() {
 	if w.cfg.PacketTime {
 		return
 	}
-	now := w.clock.now()
+	now := w.clock.Now()
 	for i := range w.lanes {
 		w.lanes[i].tick(now)
 	}

@@ -245,7 +245,7 @@ func (l *live) run(ctx context.Context, src *source, t *tracker, rep *Report, op
 		}
 		batch = batch[:0]
 		for !eof && len(batch) < cap(batch) && t.room() && due(opts.Rate, sent, start) {
-			timeNs, data, err := src.next()
+			timeNs, data, cut, err := src.next()
 			if err == io.EOF {
 				eof = true
 				break
@@ -253,7 +253,7 @@ func (l *live) run(ctx context.Context, src *source, t *tracker, rep *Report, op
 			if err != nil {
 				return err
 			}
-			if t.add(timeNs, data, s.steer(data)) {
+			if t.add(timeNs, data, s.steer(data, cut)) {
 				batch = append(batch, data)
 			}
 			sent++

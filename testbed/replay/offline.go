@@ -3,7 +3,6 @@ package replay
 import (
 	"context"
 	"io"
-	"time"
 
 	"sfc/dataplane"
 	"sfc/dataplane/packet"
@@ -24,7 +23,7 @@ type capturePort struct {
 	burst  int
 	ctx    context.Context
 
-	start time.Time
+	clock dataplane.Clock
 	done  bool
 	err   error
 }
@@ -40,12 +39,12 @@ func (p *capturePort) Receive(f []packet.Frame) int {
 			p.finish(p.ctx.Err())
 			break
 		}
-		timeNs, data, err := p.source.next()
+		timeNs, data, cut, err := p.source.next()
 		if err != nil {
 			p.finish(err)
 			break
 		}
-		s := p.steer.steer(data)
+		s := p.steer.steer(data, cut)
 		if !p.t.add(timeNs, data, s) || s.verdict != steerPath {
 			p.outside(data, s)
 			continue
@@ -57,7 +56,7 @@ func (p *capturePort) Receive(f []packet.Frame) int {
 		f[n] = packet.Frame{Chunk: chunk, Off: packet.Headroom, Len: uint16(len(data))}
 		copy(f[n].Bytes(p.region), data)
 		*packet.MetaAt(p.region, f[n].Pos()) = packet.Meta{
-			RxNs: uint64(time.Since(p.start)), Seq: p.t.sent() - 1, Hash: packet.FlowHash(p.key, &s.info),
+			RxNs: p.clock.Now(), Seq: p.t.sent() - 1, Hash: packet.FlowHash(p.key, &s.info),
 			Path: s.path, Port: portIn, L3: s.info.L3, L4: s.info.L4, Flags: s.info.Flags, Proto: s.info.Proto,
 			Version: packet.MetaVersion, VLAN: s.info.VLAN,
 		}
@@ -118,7 +117,7 @@ func runOffline(ctx context.Context, e *engine, src *source, t *tracker, rep *Re
 	cfg.Stack = stackSink{}
 	in := &capturePort{
 		index: portIn, region: cfg.Region, pool: e.pool, t: t, source: src, key: e.key, ctx: ctx,
-		steer: &steering{table: e.table, port: e.plan.Ports[portIn]}, burst: opts.Burst, start: time.Now(),
+		steer: &steering{table: e.table, port: e.plan.Ports[portIn]}, burst: opts.Burst, clock: dataplane.NewClock(),
 	}
 	if in.burst == 0 {
 		in.burst = packet.BurstSize

@@ -74,7 +74,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-func (o Options) validate() error {
+// Validate checks what a command line can get wrong.
+func (o Options) Validate() error {
 	switch {
 	case o.In == "":
 		return errors.New("no capture given: name one with --in")

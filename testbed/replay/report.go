@@ -44,8 +44,8 @@ type Report struct {
 // CaptureReport describes what was sent.
 type CaptureReport struct {
 	File    string `json:"file"`
-	Packets uint64 `json:"packets"` // whole packets in the file
-	Cut     uint64 `json:"cut"`     // packets cut by the snap length, not sent
+	Packets uint64 `json:"packets"` // in the file
+	Cut     uint64 `json:"cut"`     // of them cut by the snap length: dropped as cut_short
 	Loops   int    `json:"loops"`
 	// Error is set when the file ends or is damaged part way; the packets in
 	// front of that place were sent.

@@ -14,7 +14,7 @@ import (
 // add up, a context's error that it was interrupted. Nothing is left behind.
 func Run(ctx context.Context, opts Options) (rep *Report, err error) {
 	opts = opts.withDefaults()
-	if err := opts.validate(); err != nil {
+	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
 	rep = &Report{Dropped: map[string]uint64{}, Mode: Mode{Clock: opts.Clock, Core: -1}}

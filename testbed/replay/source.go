@@ -61,21 +61,19 @@ func (s *source) close() {
 // errEmpty is a capture without a packet to send.
 var errEmpty = errors.New("has no packets to send: record some traffic into it first")
 
-// next returns the next whole packet, io.EOF after the last loop. A capture
+// next returns the next packet, io.EOF after the last loop; cut says that the
+// capture holds only the packet's beginning. A capture
 // that ends or is damaged part way is sent up to there, which rep.Error tells.
-func (s *source) next() (timeNs int64, data []byte, err error) {
+func (s *source) next() (timeNs int64, data []byte, cut bool, err error) {
 	for {
 		p, err := s.r.Next()
 		if err == nil {
 			first := s.loop == 0
-			if p.Cut() {
-				if first {
-					s.rep.Cut++
-				}
-				continue
-			}
 			if first {
 				s.rep.Packets++
+				if p.Cut() {
+					s.rep.Cut++
+				}
 			}
 			if !first && !s.begun {
 				s.shift = s.lastNs + loopGap - p.TimeNs
@@ -83,7 +81,7 @@ func (s *source) next() (timeNs int64, data []byte, err error) {
 			s.begun = true
 			t := p.TimeNs + s.shift
 			s.lastNs = max(s.lastNs, t)
-			return t, p.Data, nil
+			return t, p.Data, p.Cut(), nil
 		}
 		var cut *capture.TruncatedError
 		var bad *capture.CorruptError
@@ -92,19 +90,19 @@ func (s *source) next() (timeNs int64, data []byte, err error) {
 		case errors.As(err, &cut), errors.As(err, &bad):
 			s.rep.Error = err.Error()
 		default:
-			return 0, nil, err
+			return 0, nil, false, err
 		}
 		s.close()
 		if s.rep.Packets == 0 {
-			return 0, nil, fmt.Errorf("%s %w", s.file, errEmpty)
+			return 0, nil, false, fmt.Errorf("%s %w", s.file, errEmpty)
 		}
 		s.loop++
 		s.begun = false
 		if s.loop == s.loops {
-			return 0, nil, io.EOF
+			return 0, nil, false, io.EOF
 		}
 		if err := s.open(); err != nil {
-			return 0, nil, err
+			return 0, nil, false, err
 		}
 	}
 }

@@ -28,14 +28,19 @@ type steered struct {
 	unsendable bool
 }
 
+// cutShort is the reason of packets of which the capture holds only a part.
+const cutShort = "cut_short"
+
 // steering is the Go mirror of the steering program on the port in.
 type steering struct {
 	table *classify.Table
 	port  chains.Port
 }
 
-func (s *steering) steer(frame []byte) steered {
+func (s *steering) steer(frame []byte, cut bool) steered {
 	switch {
+	case cut:
+		return steered{verdict: steerDrop, reason: cutShort, unsendable: true}
 	case len(frame) > packet.MaxFrame:
 		return steered{verdict: steerDrop, reason: packet.ReasonTooLong.String(), unsendable: true}
 	case len(frame) < packet.MinFrame:

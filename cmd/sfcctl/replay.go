@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"sfc/nf/wasm"
+	"sfc/testbed/replay"
+)
+
+func newReplay(e env) *cobra.Command {
+	var opts replay.Options
+	var rate, clock string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "replay --chain FILE --in CAPTURE",
+		Short: "Send a capture through a chain and account for every packet",
+		Long: `Builds a testbed of three network namespaces joined by veth pairs, sends the
+capture into port "in" of the middle one, where XDP steers it into an AF_XDP
+socket and a pinned worker runs the chain, catches what comes out, and says what
+became of every packet. The testbed is gone when the command ends, however it
+ends.
+
+With --offline the same chain runs on the same code from burst to verdict,
+without root and kernel, and decides alike about every packet.
+
+Functions see the capture's time (--clock capture), so that those that depend on
+time decide alike in every run, or the time of arrival (--clock wall).
+
+Exit status: 0 when sent = received + passed + dropped and nothing was lost, 1
+when not or when the replay could not run, 2 for a wrong command line.`,
+		Example: `  sudo sfcctl replay --chain edge.yaml --in capture.pcap
+  sudo sfcctl replay --chain edge.yaml --in capture.pcap --out out.pcapng --drops drops.pcapng --json
+  sudo sfcctl replay --chain edge.yaml --in capture.pcap --rate 10000 --loop 100 --clock wall
+  sfcctl replay --chain edge.yaml --in capture.pcap --offline`,
+		Args: needArgs(0, 0, "only flags"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			n, err := parseRate(rate)
+			if err != nil {
+				return &usageError{err, cmd.CommandPath()}
+			}
+			opts.Rate, opts.Clock = n, replay.Clock(clock)
+			if err := opts.Validate(); err != nil {
+				return &usageError{err, cmd.CommandPath()}
+			}
+			bar := newProgress(e)
+			opts.Progress = bar.show
+			opts.Events = func(ev wasm.Event) {
+				bar.clear()
+				fmt.Fprintf(e.stderr, "sfcctl: function %s: %s: %s\n", ev.Function, ev.Kind, ev.Text)
+			}
+			rep, err := replay.Run(cmd.Context(), opts)
+			bar.clear()
+			if rep == nil {
+				return err
+			}
+			if asJSON {
+				return errors.Join(printJSON(e.stdout, rep), err)
+			}
+			return errors.Join(rep.Print(e.stdout), err)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&opts.Chains, "chain", nil, "chain file; give several to run several chains")
+	f.StringVar(&opts.In, "in", "", "capture to send (pcap or pcapng, Ethernet)")
+	f.StringVar(&opts.Out, "out", "", "write the packets that came out to this pcapng file")
+	f.StringVar(&opts.Drops, "drops", "", "write the dropped packets to this pcapng file, function and reason as comments")
+	f.StringVar(&rate, "rate", "max", "packets per second, or max: as fast as they are taken")
+	f.IntVar(&opts.Loop, "loop", 1, "send the capture so many times")
+	f.StringVar(&clock, "clock", string(replay.ClockCapture), "time that functions see: capture or wall")
+	f.BoolVar(&opts.Offline, "offline", false, "run without root and kernel")
+	f.BoolVar(&opts.Generic, "generic", false, "attach XDP in generic mode (slower; native is the default)")
+	f.BoolVar(&opts.Keep, "keep", false, "leave the namespaces sfc-client, sfc-engine and sfc-server behind")
+	f.BoolVar(&asJSON, "json", false, "print the report as JSON")
+	for name, ext := range map[string][]string{"chain": {"yaml", "yml"}, "in": {"pcap", "pcapng", "cap"}, "out": {"pcapng"}, "drops": {"pcapng"}} {
+		if err := cmd.MarkFlagFilename(name, ext...); err != nil {
+			panic(err) // a flag of that name was defined above
+		}
+	}
+	return cmd
+}
+
+// parseRate reads packets per second, or max for 0.
+func parseRate(s string) (int, error) {
+	if s == "max" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("--rate %q: give packets per second (a positive number) or max", s)
+	}
+	return n, nil
+}
+
