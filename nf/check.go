@@ -33,7 +33,7 @@ var (
 // in a fixed order; [Refusals] takes the result apart. Each part is a
 // [*Refusal].
 func Check(m *Module, limits Limits) error {
-	c := check{m: m, limits: limits.WithDefaults()}
+	c := check{m: m, limits: limits.WithDefaults(), shown: map[error]int{}}
 	c.abi()
 	manifest := c.manifest()
 	c.imports(manifest)
@@ -49,9 +49,21 @@ type check struct {
 	m      *Module
 	limits Limits
 	errs   []error
+	shown  map[error]int // errors of each kind
 }
 
+// refuse adds an error. A module of thousands of faults shows the first ones
+// of each kind.
 func (c *check) refuse(kind error, cure, format string, args ...any) {
+	const most = 12
+	c.shown[kind]++
+	switch n := c.shown[kind]; {
+	case n == most:
+		c.errs = append(c.errs, &Refusal{kind, kind.Error() + ": more of them follow", "correct the first ones"})
+		return
+	case n > most:
+		return
+	}
 	c.errs = append(c.errs, &Refusal{kind, fmt.Sprintf(format, args...), cure})
 }
 

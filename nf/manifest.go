@@ -43,7 +43,8 @@ type Manifest struct {
 	BothDirections bool
 	// Counters names the first counters of the counters page, in order.
 	Counters []string
-	// DropReasons names what [packet.Desc] calls Reason, from 1.
+	// DropReasons names the numbers that the function writes into a
+	// descriptor's reason, from 1.
 	DropReasons []string
 	// ConfigSchema is the JSON Schema of the configuration; nil when the
 	// function takes none.

@@ -1,5 +1,5 @@
 ;; Points every descriptor at a chunk of its choice; the host knows better whose it is.
-;; expect: verdict: next
+;; expect: drop: bad_descriptor
 (module
   (@custom "sfc.manifest" "{\"name\":\"points-elsewhere\",\"version\":\"1.0.0\",\"abi\":1}")
   (memory (export "memory") 4097 4097)
@@ -13,8 +13,6 @@
     (block $done (loop $next
       (br_if $done (i32.ge_u (local.get $d) (local.get $end)))
       (i32.store (local.get $d) (i32.const 0xdeadbeef))
-      (i32.store offset=16 (local.get $d) (i32.const -1)) ;; slot
-      (i32.store16 offset=32 (local.get $d) (i32.const -1)) ;; ingress port
       (i32.store8 offset=40 (local.get $d) (i32.const 2))
       (local.set $d (i32.add (local.get $d) (i32.const 64)))
       (br $next)))))

@@ -1,0 +1,22 @@
+;; Rewrites what only the host may say: headers, protocol, flags, flow slot and hash, time, ingress port.
+;; expect: verdict: next
+(module
+  (@custom "sfc.manifest" "{\"name\":\"forges-metadata\",\"version\":\"1.0.0\",\"abi\":1}")
+  (memory (export "memory") 4097 4097)
+  (func (export "sfc_abi_v1"))
+  (func (export "sfc_configure") (param $ptr i32) (param $len i32) (result i32)
+    (i32.const 0))
+  (func (export "sfc_process") (param $n i32)
+    (local $d i32) (local $end i32)
+    (local.set $d (i32.const 0x01001000))
+    (local.set $end (i32.add (local.get $d) (i32.shl (local.get $n) (i32.const 6))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $d) (local.get $end)))
+      (i64.store offset=8 (local.get $d) (i64.const -1)) ;; l3, l4, protocol, flags
+      (i64.store offset=16 (local.get $d) (i64.const -1)) ;; slot, hash
+      (i64.store offset=24 (local.get $d) (i64.const -1)) ;; time
+      (i32.store16 offset=32 (local.get $d) (i32.const -1)) ;; ingress port
+      (i64.store offset=46 (local.get $d) (i64.const -1)) ;; what is reserved
+      (i32.store8 offset=40 (local.get $d) (i32.const 2))
+      (local.set $d (i32.add (local.get $d) (i32.const 64)))
+      (br $next)))))
