@@ -1,0 +1,107 @@
+// Package bpf is the part of the engine that runs in the kernel: the steering
+// program that takes a port's frames to AF_XDP sockets, and three small programs
+// for test beds (a stub that passes everything, a sink, a generator).
+//
+// One [Steering] serves all ports of an engine. Each port has its own copy of
+// the program, specialised when it is loaded: port number, policy, hash key and
+// the shape of the classifier's tables are constants that the verifier folds in.
+// A new table therefore means new programs, exchanged under traffic by
+// [Steering.Update].
+//
+// Interfaces are named by index, which the kernel resolves in the network
+// namespace of the calling thread: call Load, Attach and the Open functions in
+// the namespace of the interfaces.
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"sfc/dataplane/classify"
+)
+
+// MaxQueues is how many receive queues of a port can have a socket.
+const MaxQueues = 64
+
+// Mode is how a program sits on an interface.
+type Mode uint8
+
+const (
+	// Auto asks for Native and takes Generic where the driver has no XDP.
+	Auto Mode = iota
+	// Native runs in the driver, before the kernel allocates an skb.
+	Native
+	// Generic runs on skbs, with any driver, and is slower.
+	Generic
+)
+
+// String returns the mode's name.
+func (m Mode) String() string {
+	switch m {
+	case Auto:
+		return "auto"
+	case Native:
+		return "native"
+	case Generic:
+		return "generic"
+	}
+	return fmt.Sprintf("mode %d", m)
+}
+
+// Config says what to load.
+type Config struct {
+	// Table classifies the frames of all ports. Nil claims none.
+	Table *classify.Table
+	// Ports are the ports, by port index; at most classify.MaxPorts.
+	Ports []PortConfig
+	// HashKey is the secret of the flow hash. Random, one per boot: whoever
+	// knows it can make all flows collide.
+	HashKey [2]uint64
+}
+
+// PortConfig describes one port.
+type PortConfig struct {
+	// Ifindex is the interface's index.
+	Ifindex int
+	// Unmatched is the policy for frames that no path claims: not IP,
+	// neighbour discovery, no rule matched.
+	Unmatched classify.Policy
+	// Pair is the index of the port that classify.Forward sends to; not used
+	// with other policies.
+	Pair int
+}
+
+// Errors of this package.
+var (
+	// ErrClosed: the object was closed.
+	ErrClosed = errors.New("closed")
+	// ErrConfig: the configuration contradicts itself.
+	ErrConfig = errors.New("bad steering configuration")
+	// ErrNoPort: no port or queue has the index.
+	ErrNoPort = errors.New("no such port or queue")
+	// ErrAttached: this port is attached already.
+	ErrAttached = errors.New("already attached")
+	// ErrOccupied: another XDP program is on the interface.
+	ErrOccupied = errors.New("interface has another XDP program")
+	// ErrNoNative: native mode was asked for and the driver has none.
+	ErrNoNative = errors.New("no native XDP")
+)
+
+// validate returns what is wrong with the configuration.
+func (c *Config) validate() error {
+	if n := len(c.Ports); n == 0 || n > classify.MaxPorts {
+		return fmt.Errorf("%w: %d ports, want 1 to %d", ErrConfig, n, classify.MaxPorts)
+	}
+	for i, p := range c.Ports {
+		if p.Ifindex <= 0 {
+			return fmt.Errorf("%w: port %d: interface index %d", ErrConfig, i, p.Ifindex)
+		}
+		if p.Unmatched > classify.Drop {
+			return fmt.Errorf("%w: port %d: unknown policy %d", ErrConfig, i, p.Unmatched)
+		}
+		if p.Unmatched == classify.Forward && (p.Pair < 0 || p.Pair >= len(c.Ports) || p.Pair == i) {
+			return fmt.Errorf("%w: port %d forwards to port %d: name another of the %d ports", ErrConfig, i, p.Pair, len(c.Ports))
+		}
+	}
+	return nil
+}

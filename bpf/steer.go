@@ -1,0 +1,209 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+
+	"sfc/dataplane/classify"
+)
+
+// Steering is the steering program on a set of ports. Its methods may be called
+// from any goroutine, mind the namespace (see the package).
+type Steering struct {
+	mu      sync.Mutex
+	ports   []*port
+	hashKey [2]uint64
+	closed  bool
+}
+
+// port is one port's program and what outlives its replacement.
+type port struct {
+	config                    PortConfig
+	prog                      *ebpf.Program
+	xsks, pair, counters, seq *ebpf.Map
+	view                      *counterView
+	link                      link.Link // nil until attached
+	mode                      Mode      // in force, once attached
+}
+
+// Load creates the maps and loads one program per port. Nothing is attached
+// yet. It lifts the memory limit that old kernels put on BPF maps.
+func Load(c Config) (_ *Steering, err error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, explain(fmt.Errorf("lift the locked-memory limit: %w", err))
+	}
+	if err := checkKernel(requirements); err != nil {
+		return nil, err
+	}
+	s := &Steering{hashKey: c.HashKey}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	for i := range c.Ports {
+		p, err := newPort(&c, i)
+		if err != nil {
+			return nil, fmt.Errorf("port %d: %w", i, err)
+		}
+		s.ports = append(s.ports, p)
+	}
+	progs, err := s.loadPrograms(c.Table)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range s.ports {
+		p.prog = progs[i]
+	}
+	return s, nil
+}
+
+// newPort creates the maps of port i.
+func newPort(c *Config, i int) (_ *port, err error) {
+	var specs steerSpecs
+	if err := readSpecs(&specs); err != nil {
+		return nil, err
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count possible CPUs: %w", err)
+	}
+	p := &port{config: c.Ports[i]}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	specs.Xsks.MaxEntries = MaxQueues
+	specs.Counters.MaxEntries = uint32(cpus)
+	for _, m := range []struct {
+		to   **ebpf.Map
+		spec *ebpf.MapSpec
+	}{{&p.xsks, specs.Xsks}, {&p.pair, specs.Pair}, {&p.counters, specs.Counters}, {&p.seq, specs.Seq}} {
+		if *m.to, err = newMap(m.spec); err != nil {
+			return nil, err
+		}
+	}
+	if p.view, err = mapCounters(p.counters, p.seq, cpus); err != nil {
+		return nil, err
+	}
+	if p.config.Unmatched == classify.Forward {
+		to := c.Ports[p.config.Pair].Ifindex
+		if err := p.pair.Put(uint32(0), uint32(to)); err != nil {
+			return nil, fmt.Errorf("forward to interface %d: %w", to, err)
+		}
+	}
+	return p, nil
+}
+
+// loadPrograms loads the program of every port with a table.
+func (s *Steering) loadPrograms(t *classify.Table) (_ []*ebpf.Program, err error) {
+	maps, err := newTableMaps(newLayout(t))
+	if err != nil {
+		return nil, err
+	}
+	var progs []*ebpf.Program
+	defer func() {
+		err = errors.Join(err, maps.close())
+		if err != nil {
+			closePrograms(progs)
+		}
+	}()
+	for i := range s.ports {
+		prog, err := s.loadProgram(i, maps)
+		if err != nil {
+			return nil, err
+		}
+		progs = append(progs, prog)
+	}
+	return progs, nil
+}
+
+// closePrograms closes programs that never ran or run no more.
+func closePrograms(progs []*ebpf.Program) (err error) {
+	for _, p := range progs {
+		err = errors.Join(err, p.Close())
+	}
+	return err
+}
+
+// at returns port i. The caller holds mu.
+func (s *Steering) at(i int) (*port, error) {
+	if s.closed {
+		return nil, ErrClosed
+	}
+	if i < 0 || i >= len(s.ports) {
+		return nil, fmt.Errorf("%w: port %d of %d", ErrNoPort, i, len(s.ports))
+	}
+	return s.ports[i], nil
+}
+
+// SetSocket sends the frames that paths claim on a queue of a port to the
+// AF_XDP socket fd, which must have a receive ring and be bound to that queue.
+// The map holds the socket, not fd; the kernel takes the entry out when the
+// socket goes away.
+func (s *Steering) SetSocket(port, queue, fd int) error {
+	return s.withQueue(port, queue, func(m *ebpf.Map) error {
+		return m.Put(uint32(queue), uint32(fd))
+	})
+}
+
+// ClearSocket undoes SetSocket: frames that paths claim on the queue are then
+// dropped and counted as no_socket. Without a socket it does nothing.
+func (s *Steering) ClearSocket(port, queue int) error {
+	return s.withQueue(port, queue, func(m *ebpf.Map) error {
+		if err := m.Delete(uint32(queue)); !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return err
+		}
+		return nil
+	})
+}
+
+func (s *Steering) withQueue(port, queue int, do func(*ebpf.Map) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.at(port)
+	if err != nil {
+		return err
+	}
+	if queue < 0 || queue >= MaxQueues {
+		return fmt.Errorf("%w: queue %d of port %d, at most %d have sockets", ErrNoPort, queue, port, MaxQueues)
+	}
+	if err := do(p.xsks); err != nil {
+		return fmt.Errorf("socket of port %d, queue %d: %w", port, queue, err)
+	}
+	return nil
+}
+
+// Close detaches every port and releases everything; Counters and Seq keep
+// their last values. Calls after the first do nothing.
+func (s *Steering) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	var err error
+	for _, p := range s.ports {
+		err = errors.Join(err, p.close())
+	}
+	return err
+}
+
+// close releases the port, in reverse order of acquisition.
+func (p *port) close() (err error) {
+	if p.link != nil {
+		err = p.link.Close()
+	}
+	return errors.Join(err, p.prog.Close(), p.view.close(),
+		p.seq.Close(), p.counters.Close(), p.pair.Close(), p.xsks.Close())
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/* The maps of one port. Sizes given as 1 are set when the program is loaded. */
+#pragma once
+
+#include "steer_meta.h"
+
+/* The AF_XDP socket of each receive queue. */
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+	__uint(max_entries, 1);
+} xsks SEC(".maps");
+
+/* The interface of the paired port, if there is one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+	__uint(max_entries, 1);
+} pair SEC(".maps");
+
+/* Outcomes, one slot per CPU, read by user space through a mapping. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct sfc_counters);
+} counters SEC(".maps");
+
+/* The sequence number, one for all CPUs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct sfc_seq);
+} seq SEC(".maps");
+
+/* Classification, from value to class: one value that holds all dimensions, at
+ * the offsets tbl_*. Shared by all ports.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__uint(key_size, 4);
+	__uint(value_size, 8);
+	__uint(max_entries, 1);
+} tables SEC(".maps");
+
+/* Classification, from class to rule vector: a summary word, then tbl_words
+ * words. Shared by all ports.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__uint(key_size, 4);
+	__uint(value_size, 8);
+	__uint(max_entries, 1);
+} vectors SEC(".maps");
