@@ -1,0 +1,82 @@
+# make help lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO        ?= go
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+FUZZTIME  ?= 30s
+TESTFLAGS ?=
+BENCH     ?= .
+GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# Programs that building and testing need, each with its Debian package, and
+# those without which some tests skip.
+NEEDED   := gcc:gcc gcc:libc6-dev ip:iproute2 tcpdump:tcpdump
+OPTIONAL := clang-19:clang-19 wasm-ld-19:lld-19 tshark:tshark
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' Makefile
+
+.PHONY: build
+build: ## compile bin/sfcctl
+	$(GO) build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/sfcctl ./cmd/sfcctl
+
+.PHONY: test
+test: deps ## run every test this machine can run; skipped ones are counted with reasons
+	@$(GO) test -json -count=1 $(TESTFLAGS) ./... | $(GO) run ./testbed/testsum
+
+.PHONY: race
+race: deps ## the same tests with the race detector and all checks on
+	@SFC_VERIFY=all $(GO) test -json -race -count=1 $(TESTFLAGS) ./... | $(GO) run ./testbed/testsum
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## run the benchmarks whose names match BENCH; the output suits benchstat
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: generate
+generate: ## make generated files again: eBPF objects, names of constants
+	$(GO) generate ./...
+
+.PHONY: lint
+lint: ## go vet and golangci-lint
+	$(GO) vet ./...
+	$(GO) run $(GOLANGCI) run ./...
+
+.PHONY: format
+format: ## gofmt all Go files
+	gofmt -l -w $$(git ls-files '*.go')
+
+.PHONY: check
+check: generate format lint ## what a change must pass: nothing generated is stale, nothing is unformatted
+	git diff --exit-code
+
+.PHONY: deps
+deps: ## install the Debian packages that are missing (as root)
+	@missing=; \
+	for p in $(NEEDED); do command -v $${p%%:*} >/dev/null || missing="$$missing $${p##*:}"; done; \
+	test -z "$$missing" && exit 0; \
+	if [ "$$(id -u)" != 0 ]; then echo "missing Debian packages; as root: apt-get install$$missing" >&2; exit 1; fi; \
+	apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+
+.PHONY: deps-all
+deps-all: deps ## install what the optional tests need too: clang-19, lld-19, tshark
+	@missing=; \
+	for p in $(OPTIONAL); do command -v $${p%%:*} >/dev/null || missing="$$missing $${p##*:}"; done; \
+	test -z "$$missing" && exit 0; \
+	if [ "$$(id -u)" != 0 ]; then echo "missing Debian packages; as root: apt-get install$$missing" >&2; exit 1; fi; \
+	apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+
+.PHONY: clean
+clean: ## remove what make build made
+	rm -rf bin
