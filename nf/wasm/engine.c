@@ -131,6 +131,9 @@ struct sfc_engine *sfc_engine_new(uint32_t tick_us, char *err)
 	wasmtime_config_wasm_memory64_set(cfg, false);
 	wasmtime_config_wasm_function_references_set(cfg, false);
 	wasmtime_config_wasm_gc_set(cfg, false);
+	/* A trap walks the stack: at the default of 512 KiB endless recursion
+	 * took 4.8 ms to end, at 64 KiB it takes well below 1 ms. */
+	wasmtime_config_max_wasm_stack_set(cfg, 64 << 10);
 	/* Images of initial data need Wasmtime's own mappings: with a memory
 	 * creator it aborts the process unless they are off. */
 	wasmtime_config_memory_init_cow_set(cfg, false);
