@@ -23,8 +23,9 @@ import (
 // A package that is not here is an error: give it its place.
 var levels = map[string]int{
 	// What everything agrees on.
-	"dataplane/packet": 0,
-	"nf/sdk/c":         0,
+	"dataplane/ethtool": 0,
+	"dataplane/packet":  0,
+	"nf/sdk/c":          0,
 
 	// Parts that stand alone.
 	"dataplane/arena":    1,

@@ -159,8 +159,10 @@ func (xsk *Socket) Flush() (waiting bool) {
 
 // Refill takes back the chunks of frames that were sent and gives free chunks
 // to the fill ring, up to Options.FillTarget, except those that other sockets
-// of the UMEM need for their reserve. Call it every turn, before the burst is
-// processed, so that the kernel never waits for the worker.
+// of the UMEM need for their reserve. Call it every turn right after Receive,
+// before the burst leaves: then the chunks of frames in hand are replaced before
+// the far end can know of them, and a sender that keeps a window of at most
+// Options.FillTarget frames loses none.
 func (xsk *Socket) Refill() {
 	xsk.reclaim()
 	xsk.fillUp()

@@ -175,8 +175,8 @@ func (f *forwarder) run() {
 	var buf [packet.BurstSize]packet.Frame
 	poll := []unix.PollFd{{Fd: int32(f.in.PollFD()), Events: unix.POLLIN}}
 	for !f.stop.Load() {
-		f.in.Refill()
 		n := f.in.Receive(buf[:])
+		f.in.Refill()
 		for _, fr := range buf[:n] {
 			m := packet.MetaAt(f.umem.Bytes(), fr.Pos())
 			if m.Hash != metaMagic || m.Seq != uint32(fr.Len) || m.RxNs == 0 || fr.Off != packet.Headroom {

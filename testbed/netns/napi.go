@@ -24,8 +24,8 @@ type Stub struct {
 // XDP program elsewhere redirects to its peer: see veth_xdp_xmit in
 // drivers/net/veth.c. It excludes another XDP program on the link.
 //
-// Attaching a program also turns GRO on, which would merge TCP segments on
-// their way to a capture; EnableNAPI turns it off again.
+// Older kernels turn GRO on with it (6.1 does, 6.18 not), which merges TCP
+// segments on their way to a capture; EnableNAPI makes sure that it is off.
 func (l *Link) EnableNAPI() (_ *Stub, err error) {
 	s := &Stub{}
 	defer func() {

@@ -1,10 +1,9 @@
 package netns
 
 import (
-	"fmt"
 	"strings"
 
-	"github.com/safchain/ethtool"
+	"sfc/dataplane/ethtool"
 )
 
 // disableOffloads turns off whatever would make a frame differ between the two
@@ -15,28 +14,22 @@ func (l *Link) disableOffloads() error {
 
 // changeOffloads turns features on or off that match and are not so yet.
 func (l *Link) changeOffloads(match func(feature string) bool, on bool) error {
-	e, err := ethtool.NewEthtool()
+	c, err := ethtool.Open()
 	if err != nil {
-		return fmt.Errorf("open ethtool socket: %w", err)
+		return err
 	}
-	defer e.Close()
-	have, err := e.FeaturesWithState(l.Name)
+	defer c.Close()
+	have, err := c.Features(l.Name)
 	if err != nil {
-		return fmt.Errorf("read offloads of %s: %w", l.Name, err)
+		return err
 	}
 	change := map[string]bool{}
-	for name, state := range have {
-		if match(name) && state.Available && !state.NeverChanged && state.Active != on {
+	for name, f := range have {
+		if match(name) && !f.Fixed && f.On != on {
 			change[name] = on
 		}
 	}
-	if len(change) == 0 {
-		return nil
-	}
-	if err := e.Change(l.Name, change); err != nil {
-		return fmt.Errorf("change offloads of %s: %w", l.Name, err)
-	}
-	return nil
+	return c.SetFeatures(l.Name, change)
 }
 
 // alters says whether a feature lets a frame be split, merged, or sent with an

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync/atomic"
 	"time"
 
-	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"sfc/dataplane/ethtool"
 )
 
 // VethOptions configure a pair of links. The zero value selects the defaults.
@@ -177,18 +177,15 @@ const carrierWait = 5 * time.Second
 // Stats returns the driver's counters of the link, as ethtool -S shows them.
 func (l *Link) Stats() (stats map[string]uint64, err error) {
 	err = l.NS.Do(func() error {
-		e, err := ethtool.NewEthtool()
+		c, err := ethtool.Open()
 		if err != nil {
 			return err
 		}
-		defer e.Close()
-		stats, err = e.Stats(l.Name)
+		defer c.Close()
+		stats, err = c.Stats(l.Name)
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("read counters of %s: %w", l.Name, os.NewSyscallError("ethtool", err))
-	}
-	return stats, nil
+	return stats, err
 }
 
 // Counters returns the kernel's counters of the link.

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/safchain/ethtool"
 	"golang.org/x/sys/unix"
 
+	"sfc/dataplane/ethtool"
 	"sfc/testbed/gate"
 )
 
@@ -90,21 +90,21 @@ func TestVethHasWhatWasAsked(t *testing.T) {
 			if nic.Flags&net.FlagMulticast != 0 {
 				t.Errorf("%s has multicast on", l.Name)
 			}
-			e, err := ethtool.NewEthtool()
+			nl, err := l.NS.nl.LinkByName(l.Name)
 			if err != nil {
 				return err
 			}
-			defer e.Close()
-			ch, err := e.GetChannels(l.Name)
+			if a := nl.Attrs(); a.NumRxQueues != 2 || a.NumTxQueues != 2 {
+				t.Errorf("%s has %d receive and %d transmit queues, want 2 and 2", l.Name, a.NumRxQueues, a.NumTxQueues)
+			}
+			c, err := ethtool.Open()
 			if err != nil {
 				return err
 			}
-			if ch.RxCount != 2 || ch.TxCount != 2 {
-				t.Errorf("%s has %d receive and %d transmit queues, want 2 and 2", l.Name, ch.RxCount, ch.TxCount)
-			}
-			features, err := e.FeaturesWithState(l.Name)
-			for name, state := range features {
-				if alters(name) && state.Active && !state.NeverChanged {
+			defer c.Close()
+			features, err := c.Features(l.Name)
+			for name, f := range features {
+				if alters(name) && f.On && !f.Fixed {
 					t.Errorf("%s: offload %s is on", l.Name, name)
 				}
 			}
@@ -195,13 +195,13 @@ func TestEnableNAPIKeepsGROOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = b.Do(func() error {
-		e, err := ethtool.NewEthtool()
+		c, err := ethtool.Open()
 		if err != nil {
 			return err
 		}
-		defer e.Close()
-		f, err := e.FeaturesWithState("right")
-		if f["rx-gro"].Active {
+		defer c.Close()
+		f, err := c.Features("right")
+		if f["rx-gro"].On {
 			t.Error("GRO is on")
 		}
 		return err
