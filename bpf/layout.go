@@ -31,7 +31,11 @@ func newLayout(t *classify.Table) *layout {
 		t = &classify.Table{}
 	}
 	l := &layout{words: uint32(t.Words), ingress: t.Ingress}
-	l.path = l.classes(t.Path)
+	// One entry per bit of the vectors: the verifier does not know that no
+	// vector has a bit without a rule.
+	path := make([]uint16, t.Words*64)
+	copy(path, t.Path)
+	l.path = l.classes(path)
 	l.sport = l.classes(t.SrcPort)
 	l.dport = l.classes(t.DstPort)
 	l.vlan = l.classes(t.VLAN)
