@@ -23,12 +23,12 @@ var (
 	// ErrNoSource means that the folder holds no *.c.
 	ErrNoSource = errors.New("no *.c file")
 	// ErrBadName means that a function's name is not usable.
-	ErrBadName = errors.New("a name starts with a letter and has at most 32 of a-z, 0-9, _ and -")
+	ErrBadName = errors.New("a name has 1 to 32 of a-z, 0-9 and -, the first a letter and the last no hyphen")
 	// ErrExists means that the folder to create is there already.
 	ErrExists = errors.New("exists already; choose another name or remove it")
 )
 
-var validName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
+var validName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
 // wasmFlags make a module for the engine's Wasm runtime: every feature named is
 // one it has, so that builds with newer compilers do not drift to more.
@@ -39,10 +39,11 @@ var wasmFlags = []string{
 }
 
 // commonFlags hold for the native build too, so that the two compare.
-// Strict aliasing is off: packets are bytes.
+// Strict aliasing is off: packets are bytes. So is the vectorizer of straight-line
+// code: it turns table look-ups into lane extractions (acl of 100 rules: 41 -> 26 ns).
 var commonFlags = []string{
 	"-std=gnu11", "-O3", "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing",
-	"-fno-ident", "-fvisibility=hidden", "-g0",
+	"-fno-slp-vectorize", "-fno-ident", "-fvisibility=hidden", "-g0",
 }
 
 // Build compiles every *.c in dir with the SDK, adds manifest.json as the custom

@@ -5,6 +5,7 @@ package nftest
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 
 typedef int32_t (*configure_fn)(uint32_t, uint32_t);
 typedef void (*process_fn)(uint32_t);
@@ -13,13 +14,21 @@ static int32_t call_configure(void *fn, uint32_t ptr, uint32_t len) {
 	return ((configure_fn)fn)(ptr, len);
 }
 
-static void call_process(void *fn, uint32_t n) { ((process_fn)fn)(n); }
+// call_process returns how long the call took, in ns.
+static uint64_t call_process(void *fn, uint32_t n) {
+	struct timespec a, b;
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	((process_fn)fn)(n);
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	return (uint64_t)(b.tv_sec - a.tv_sec) * 1000000000u + (uint64_t)(b.tv_nsec - a.tv_nsec);
+}
 
 static void set_base(void *symbol, void *base) { *(void **)symbol = base; }
 */
 import "C"
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -36,9 +45,11 @@ import (
 // Compiled runs a function's C sources compiled for this machine: the yardstick
 // for the Wasm build, and what a sanitizer can watch. It has no sandbox.
 type Compiled struct {
+	mem                []byte // guest address 0 to nf.DataStart
 	w                  window
 	lib                unsafe.Pointer
 	configure, handler unsafe.Pointer
+	ns                 uint64 // spent in the function
 }
 
 // NewCompiled compiles the sources in dir with build.Native and loads them.
@@ -59,7 +70,7 @@ func NewCompiled(dir string) (_ *Compiled, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("map the guest's memory: %w", err)
 	}
-	c := &Compiled{w: window{mem}}
+	c := &Compiled{mem: mem, w: window{packet.DescsAt(mem[nf.DescStart:]), mem[nf.FramesStart:nf.PrivateStart]}}
 	if err := c.load(so); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -85,7 +96,7 @@ func (c *Compiled) load(path string) error {
 		case p == nil:
 			return fmt.Errorf("load %s: it does not export %s", path, symbol)
 		case where == nil:
-			C.set_base(p, unsafe.Pointer(&c.w.mem[0]))
+			C.set_base(p, unsafe.Pointer(&c.mem[0]))
 		default:
 			*where = p
 		}
@@ -95,8 +106,8 @@ func (c *Compiled) load(path string) error {
 
 // Configure is Runner's.
 func (c *Compiled) Configure(config []byte) error {
-	clear(c.w.mem[nf.CountersStart : nf.CountersStart+8*nf.NumCounters])
-	c.w.setConfig(config)
+	clear(c.mem[nf.CountersStart : nf.CountersStart+8*nf.NumCounters])
+	copy(c.mem[nf.ConfigStart:nf.ConfigStart+nf.ConfigMax], config)
 	if code := C.call_configure(c.configure, nf.ConfigStart, C.uint32_t(len(config))); code != 0 {
 		return &RefusedError{Code: int32(code)}
 	}
@@ -108,11 +119,25 @@ func (c *Compiled) Process(packets []Packet) []Result {
 	return c.w.process(packets, func(descs []packet.Desc) { c.Burst(len(descs)) })
 }
 
-// Burst calls the function once for the first n descriptors as they are.
-func (c *Compiled) Burst(n int) { C.call_process(c.handler, C.uint32_t(n)) }
+// Fill lays out one burst, at most packet.BurstSize packets, for [Compiled.Burst].
+func (c *Compiled) Fill(packets []Packet) []packet.Desc { return c.w.fill(packets) }
+
+// Burst runs the function once over the first n packets laid out.
+func (c *Compiled) Burst(n int) {
+	c.ns += uint64(C.call_process(c.handler, C.uint32_t(n)))
+}
+
+// Spent is the time in the function so far, in ns.
+func (c *Compiled) Spent() float64 { return float64(c.ns) }
 
 // Counters is Counter's.
-func (c *Compiled) Counters() []uint64 { return c.w.counters() }
+func (c *Compiled) Counters() []uint64 {
+	out := make([]uint64, nf.NumCounters)
+	for i := range out {
+		out[i] = binary.LittleEndian.Uint64(c.mem[nf.CountersStart+8*i:])
+	}
+	return out
+}
 
 // Close unloads the library and unmaps the memory.
 func (c *Compiled) Close() error {
@@ -120,10 +145,10 @@ func (c *Compiled) Close() error {
 		C.dlclose(c.lib)
 		c.lib = nil
 	}
-	if c.w.mem == nil {
+	if c.mem == nil {
 		return nil
 	}
-	mem := c.w.mem
-	c.w.mem = nil
+	mem := c.mem
+	c.mem = nil
 	return unix.Munmap(mem)
 }

@@ -3,6 +3,7 @@ package nftest
 import (
 	"errors"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"sfc/dataplane/packet"
 	"sfc/nf/build"
 	"sfc/nf/native"
+	"sfc/nf/wasm"
 	"sfc/testbed/capture"
 	"sfc/testbed/gate"
 )
@@ -19,7 +21,7 @@ import (
 func runners(tb testing.TB, name string) []Runner {
 	tb.Helper()
 	dir := filepath.Join("..", "catalog", name)
-	all := []Runner{NewReference(name), newGuest(tb, filepath.Join(dir, name+".wasm"))}
+	all := []Runner{NewReference(name), newSandboxed(tb, name)}
 	c, err := NewCompiled(dir)
 	if errors.Is(err, build.ErrNoCompiler) {
 		tb.Logf("not compared with a native build: %v", err)
@@ -34,6 +36,29 @@ func runners(tb testing.TB, name string) []Runner {
 		}
 	})
 	return append(all, c)
+}
+
+// newSandboxed returns a catalogue function's module in the engine's runtime.
+func newSandboxed(tb testing.TB, name string) *Sandboxed {
+	tb.Helper()
+	code, err := os.ReadFile(filepath.Join("..", "catalog", name, name+".wasm"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	rt, err := wasm.Open(wasm.Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s, err := NewSandboxed(rt, code)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := errors.Join(s.Close(), rt.Close()); err != nil {
+			tb.Error(err)
+		}
+	})
+	return s
 }
 
 var captures struct {
@@ -119,7 +144,7 @@ func TestCaptures(t *testing.T) {
 func TestBurstsDoNotMatter(t *testing.T) {
 	for _, name := range native.Names() {
 		t.Run(name, func(t *testing.T) {
-			r := newGuest(t, filepath.Join("..", "catalog", name, name+".wasm"))
+			r := newSandboxed(t, name)
 			rng := rand.New(rand.NewPCG(1, 2))
 			for path, packets := range capturePackets(t) {
 				config := []byte(configs[name][1])

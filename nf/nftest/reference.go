@@ -1,7 +1,7 @@
 package nftest
 
 import (
-	"sfc/nf"
+	"sfc/dataplane/packet"
 	"sfc/nf/native"
 )
 
@@ -14,12 +14,12 @@ type Reference struct {
 
 // NewReference returns the reference of the catalogue's function called name.
 func NewReference(name string) *Reference {
-	return &Reference{name: name, w: window{make([]byte, nf.FramesStart+framesBytes)}}
+	return &Reference{name: name, w: window{new([packet.BurstSize]packet.Desc), make([]byte, framesBytes)}}
 }
 
 // Configure is Runner's.
 func (r *Reference) Configure(config []byte) (err error) {
-	r.fn, err = native.New(r.name, config, r.w.mem[nf.FramesStart:])
+	r.fn, err = native.New(r.name, config, r.w.frames)
 	return err
 }
 

@@ -52,7 +52,6 @@ type Result struct {
 	Verdict packet.Verdict
 	Reason  uint16
 	OutPort uint16
-	Mark    uint32
 	Off     uint16
 	// Frame is a copy of the frame as the function left it.
 	Frame []byte
@@ -63,9 +62,8 @@ func (r Result) Diff(other Result) string {
 	switch {
 	case r.Verdict != other.Verdict || r.Reason != other.Reason:
 		return fmt.Sprintf("verdict %v(%d) and %v(%d)", r.Verdict, r.Reason, other.Verdict, other.Reason)
-	case r.OutPort != other.OutPort || r.Mark != other.Mark || r.Off != other.Off:
-		return fmt.Sprintf("port, mark, offset %d, %#x, %d and %d, %#x, %d",
-			r.OutPort, r.Mark, r.Off, other.OutPort, other.Mark, other.Off)
+	case r.OutPort != other.OutPort || r.Off != other.Off:
+		return fmt.Sprintf("port and offset %d, %d and %d, %d", r.OutPort, r.Off, other.OutPort, other.Off)
 	case !bytes.Equal(r.Frame, other.Frame):
 		return fmt.Sprintf("frames\n%x\n%x", r.Frame, other.Frame)
 	}

@@ -45,74 +45,92 @@ SFC_EXPORT(sfc_configure) int32_t sfc_configure(uint32_t ptr, uint32_t len) {
 	return 0;
 }
 
-// key is what the rules look at in one packet.
-struct key {
-	struct sfc_addr src, dst;
-	uint32_t sport, dport; // PORT_NONE: the packet shows none
-	uint32_t kind;         // protocol, or KIND_TCP + flags
+// lanes are the packets of a burst that belong to one address family, field by
+// field: every step then runs over all of them, and the searches of different
+// packets, which wait for memory, overlap.
+struct lanes {
+	uint32_t n;
+	struct sfc_desc *desc[SFC_BURST];
+	uint32_t sport[SFC_BURST], dport[SFC_BURST]; // PORT_NONE: the packet shows none
+	uint32_t src[SFC_BURST], dst[SFC_BURST];     // IPv4
+	struct sfc_addr src6[SFC_BURST], dst6[SFC_BURST];
+	uint32_t at[DIMS][SFC_BURST]; // interval per dimension
 };
 
-// read_ports fills the transport part of k.
-static inline void read_ports(const struct sfc_desc *d, struct key *k) {
-	uint32_t proto = d->proto;
-	k->sport = k->dport = PORT_NONE;
-	k->kind = proto;
+static struct lanes lanes[2]; // IPv4, IPv6
+
+// add_ports reads the transport part of packet i.
+static inline void add_ports(struct lanes *l, uint32_t i, const struct sfc_desc *d, const uint16_t *kinds) {
+	uint32_t proto = d->proto, kind = proto, sport = PORT_NONE, dport = PORT_NONE;
+	const uint8_t *l4;
 	bool has = proto == SFC_PROTO_TCP || proto == SFC_PROTO_UDP || proto == SFC_PROTO_SCTP;
-	if (!has || d->flags & SFC_LATER_FRAG)
-		return;
-	const uint8_t *l4 = sfc_header(d, d->l4, 4);
-	if (!l4)
-		return;
-	uint32_t ports = sfc_be32(l4);
-	k->sport = ports >> 16;
-	k->dport = ports & 0xffff;
-	if (proto == SFC_PROTO_TCP && d->l4 + 14u <= sfc_end(d))
-		k->kind = KIND_TCP + l4[13];
+	if (has && !(d->flags & SFC_LATER_FRAG) && (l4 = sfc_header(d, d->l4, 4))) {
+		uint32_t ports = sfc_be32(l4);
+		sport = ports >> 16;
+		dport = ports & 0xffff;
+		if (proto == SFC_PROTO_TCP && d->l4 + 14u <= sfc_end(d))
+			kind = KIND_TCP + l4[13];
+	}
+	l->sport[i] = sport;
+	l->dport[i] = dport;
+	l->at[DIM_KIND][i] = kinds[kind];
 }
 
-// search4 finds the classes of an IPv4 packet in all dimensions and decides.
-static inline bool permits4(const struct table *t, const struct sfc_desc *d, const uint8_t *l3) {
-	struct key k;
-	uint32_t at[DIMS];
-	read_ports(d, &k);
-	at[DIM_SRC] = dim_search32(&t->dim[DIM_SRC], sfc_be32(l3 + 12));
-	at[DIM_DST] = dim_search32(&t->dim[DIM_DST], sfc_be32(l3 + 16));
-	at[DIM_SPORT] = dim_search32(&t->dim[DIM_SPORT], k.sport);
-	at[DIM_DPORT] = dim_search32(&t->dim[DIM_DPORT], k.dport);
-	at[DIM_KIND] = t->kind[k.kind];
-	return table_permits(t, at);
+// add sorts a packet into its lane; false: not IP.
+static inline bool add(struct sfc_desc *d) {
+	const uint8_t *l3;
+	if (d->flags & SFC_IPV4 && (l3 = sfc_header(d, d->l3, sizeof(struct sfc_ip4)))) {
+		uint32_t i = lanes[0].n++;
+		lanes[0].desc[i] = d;
+		lanes[0].src[i] = sfc_be32(l3 + 12);
+		lanes[0].dst[i] = sfc_be32(l3 + 16);
+		add_ports(&lanes[0], i, d, by_family[0].kind);
+		return true;
+	}
+	if (d->flags & SFC_IPV6 && (l3 = sfc_header(d, d->l3, sizeof(struct sfc_ip6)))) {
+		uint32_t i = lanes[1].n++;
+		lanes[1].desc[i] = d;
+		lanes[1].src6[i] = (struct sfc_addr){sfc_be64(l3 + 8), sfc_be64(l3 + 16)};
+		lanes[1].dst6[i] = (struct sfc_addr){sfc_be64(l3 + 24), sfc_be64(l3 + 32)};
+		add_ports(&lanes[1], i, d, by_family[1].kind);
+		return true;
+	}
+	return false;
 }
 
-static inline bool permits6(const struct table *t, const struct sfc_desc *d, const uint8_t *l3) {
-	struct key k;
-	uint32_t at[DIMS];
-	read_ports(d, &k);
-	at[DIM_SRC] = dim_search128(&t->dim[DIM_SRC], sfc_be64(l3 + 8), sfc_be64(l3 + 16));
-	at[DIM_DST] = dim_search128(&t->dim[DIM_DST], sfc_be64(l3 + 24), sfc_be64(l3 + 32));
-	at[DIM_SPORT] = dim_search32(&t->dim[DIM_SPORT], k.sport);
-	at[DIM_DPORT] = dim_search32(&t->dim[DIM_DPORT], k.dport);
-	at[DIM_KIND] = t->kind[k.kind];
-	return table_permits(t, at);
+// decide writes the verdicts of a lane and returns how many are permitted.
+static uint32_t decide(struct lanes *l, const struct table *t) {
+	uint32_t permitted = 0;
+	dim_search32(&t->dim[DIM_SPORT], l->sport, l->at[DIM_SPORT], l->n);
+	dim_search32(&t->dim[DIM_DPORT], l->dport, l->at[DIM_DPORT], l->n);
+	for (uint32_t i = 0; i < l->n; i++) {
+		bool permit = table_permits(t, l->at, i);
+		permitted += permit;
+		sfc_decide(l->desc[i], permit ? SFC_VERDICT_NEXT : SFC_VERDICT_DROP, permit ? 0 : REASON_DENIED);
+	}
+	return permitted;
 }
 
 SFC_EXPORT(sfc_process) void sfc_process(uint32_t n) {
 	struct sfc_desc *d = sfc_descs();
 	uint32_t permitted = 0, non_ip = 0;
+	struct lanes *l;
 
-	for (struct sfc_desc *end = d + n; d < end; d++) {
-		const uint8_t *l3;
-		bool permit;
-		if (d->flags & SFC_IPV4 && (l3 = sfc_header(d, d->l3, sizeof(struct sfc_ip4)))) {
-			permit = permits4(&by_family[0], d, l3);
-		} else if (d->flags & SFC_IPV6 && (l3 = sfc_header(d, d->l3, sizeof(struct sfc_ip6)))) {
-			permit = permits6(&by_family[1], d, l3);
-		} else {
+	lanes[0].n = lanes[1].n = 0;
+	for (struct sfc_desc *end = d + n; d < end; d++)
+		if (!add(d)) {
 			non_ip++;
 			sfc_next(d);
-			continue;
 		}
-		permitted += permit;
-		sfc_decide(d, permit ? SFC_VERDICT_NEXT : SFC_VERDICT_DROP, permit ? 0 : REASON_DENIED);
+	if ((l = &lanes[0])->n) {
+		dim_search32(&by_family[0].dim[DIM_SRC], l->src, l->at[DIM_SRC], l->n);
+		dim_search32(&by_family[0].dim[DIM_DST], l->dst, l->at[DIM_DST], l->n);
+		permitted += decide(l, &by_family[0]);
+	}
+	if ((l = &lanes[1])->n) {
+		dim_search128(&by_family[1].dim[DIM_SRC], l->src6, l->at[DIM_SRC], l->n);
+		dim_search128(&by_family[1].dim[DIM_DST], l->dst6, l->at[DIM_DST], l->n);
+		permitted += decide(l, &by_family[1]);
 	}
 	sfc_count(COUNTER_PERMITTED, permitted);
 	sfc_count(COUNTER_NON_IP, non_ip);
