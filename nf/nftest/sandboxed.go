@@ -3,12 +3,16 @@ package nftest
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"sfc/dataplane/arena"
 	"sfc/dataplane/packet"
 	"sfc/nf"
 	"sfc/nf/wasm"
 )
+
+// budget is long enough for a loaded machine that runs tests side by side.
+const budget = 10 * time.Second
 
 // Sandboxed runs a module as the engine does: a path of one function.
 type Sandboxed struct {
@@ -48,7 +52,9 @@ func (s *Sandboxed) Configure(config []byte) error {
 		return err
 	}
 	hop := wasm.Hop{Name: s.module.Manifest.Name, Module: s.module, Config: config}
-	group, err := s.rt.NewGroup(s.mem, []wasm.Hop{hop}, wasm.GroupOptions{Tenant: "test", TimeEvery: 1})
+	group, err := s.rt.NewGroup(s.mem, []wasm.Hop{hop}, wasm.GroupOptions{
+		Tenant: "test", TimeEvery: 1, Budget: budget, ConfigureBudget: budget,
+	})
 	if err != nil {
 		return err
 	}
