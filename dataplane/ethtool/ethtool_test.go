@@ -43,7 +43,7 @@ func inside(t *testing.T, fn func(c *ethtool.Conn) error) {
 
 func TestFeaturesChangeAndChangeBack(t *testing.T) {
 	inside(t, func(c *ethtool.Conn) error {
-		for _, name := range []string{"tx-checksum-ip-generic", "rx-gro", "tx-tcp-segmentation"} {
+		for _, name := range []string{"tx-checksum-ip-generic", "rx-gro", "rx-checksum"} {
 			before, err := c.Features("left")
 			if err != nil {
 				return err

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(gate.Main(m)) }
 
-const edge = "/tmp/t/edge.yaml"
+const edge = "../examples/edge.yaml"
 
 // Every capture, live and offline: the account balances, nothing is lost or
 // reordered, and both ways decide alike about every packet.

@@ -1,0 +1,99 @@
+package replay
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Print writes the report for people.
+func (r *Report) Print(out io.Writer) error {
+	w := &printer{Writer: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
+	var names []string
+	for _, c := range r.Chains {
+		names = append(names, c.Tenant+"/"+c.Name)
+	}
+	w.line("capture\t%s: %d packets%s, sent %s", r.Capture.File, r.Capture.Packets, cutNote(r.Capture.Cut), times(r.Capture.Loops))
+	w.line("chain\t%s", strings.Join(names, ", "))
+	w.line("mode\tXDP %s, bind %s, %d worker%s, memory %s, clock %s", r.Mode.Attach, r.Mode.Bind, r.Mode.Workers, core(r.Mode.Core), r.Mode.Memory, r.Mode.Clock)
+	w.line("")
+	w.line("sent\t%d", r.Sent)
+	w.line("received\t%d", r.Received)
+	w.line("passed\t%d\tto the kernel's stack", r.Passed)
+	for _, reason := range slices.Sorted(maps.Keys(r.Dropped)) {
+		w.line("dropped\t%d\t%s", r.Dropped[reason], reason)
+	}
+	w.line("lost\t%d", r.Lost)
+	w.line("reordered\t%d", r.Reordered)
+	w.line("bad checksums\t%d in, %d out", r.BadChecksumsIn, r.BadChecksumsOut)
+	if r.Foreign > 0 {
+		w.line("foreign\t%d\tframes at the far ends that nobody sent", r.Foreign)
+	}
+	w.line("")
+	w.line("time\t%.3f s, %.0f packets/s", r.Seconds, r.PPS)
+	w.line("latency\tp50 %v, p99 %v, p99.9 %v, max %v\tXDP receive to transmit", ns(r.Latency.P50), ns(r.Latency.P99), ns(r.Latency.P999), ns(r.Latency.Max))
+	w.line("")
+	w.line("function\tpackets\tnext\tdrop\ttx\tpass\tns/packet\tfaults\tstate")
+	for _, f := range r.Functions {
+		name := f.Name
+		if len(r.Chains) > 1 {
+			name = f.Chain + "." + name
+		}
+		w.line("%s\t%d\t%d\t%d\t%d\t%d\t%.1f\t%d\t%s", name, f.Packets, f.Verdicts["next"], f.Verdicts["drop"], f.Verdicts["tx"],
+			f.Verdicts["pass"], f.NsPerPacket, f.Faults, f.State)
+	}
+	if r.Capture.Error != "" {
+		w.line("")
+		w.line("note: %s", r.Capture.Error)
+	}
+	for _, n := range r.Notes {
+		w.line("note: %s", n)
+	}
+	return w.flush()
+}
+
+// printer keeps the first error of many lines.
+type printer struct {
+	*tabwriter.Writer
+	err error
+}
+
+func (p *printer) line(format string, args ...any) {
+	if _, err := fmt.Fprintf(p, format+"\n", args...); err != nil && p.err == nil {
+		p.err = err
+	}
+}
+
+func (p *printer) flush() error {
+	if p.err != nil {
+		return p.err
+	}
+	return p.Flush()
+}
+
+func ns(n int64) time.Duration { return time.Duration(n).Round(100 * time.Nanosecond) }
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+func cutNote(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d of them cut by the snap length)", n)
+}
+
+func core(n int) string {
+	if n < 0 {
+		return ""
+	}
+	return fmt.Sprintf(" on core %d", n)
+}
