@@ -91,17 +91,16 @@ func writeString(out *bytes.Buffer, s string) {
 // parseConfig checks the bytes of a configuration file: one JSON object,
 // nothing behind it. It returns them compact.
 func parseConfig(file string, data []byte) ([]byte, error) {
-	problem := func(offset int64, what, cure string) error {
+	problem := func(offset int64, what string) error {
 		before := data[:min(int64(len(data)), max(0, offset))]
 		return &Problem{
 			File:   file,
 			Line:   bytes.Count(before, []byte("\n")) + 1,
 			Column: max(1, len(before)-bytes.LastIndexByte(before, '\n')-1),
 			What:   what,
-			Cure:   cure,
+			Cure:   "write one JSON object, such as {} or {\"rate\": 1000}",
 		}
 	}
-	const cure = "write one JSON object, such as {} or {\"rate\": 1000}"
 	if len(data) > nf.ConfigMax {
 		return nil, &Problem{File: file, What: fmt.Sprintf("configuration has %d bytes, more than %d", len(data), nf.ConfigMax), Cure: "shorten it"}
 	}
@@ -111,15 +110,15 @@ func parseConfig(file string, data []byte) ([]byte, error) {
 	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &syntax):
-		return nil, problem(syntax.Offset, syntax.Error(), cure)
+		return nil, problem(syntax.Offset, syntax.Error())
 	case err != nil:
-		return nil, problem(int64(len(data)), "configuration is empty or breaks off", cure)
+		return nil, problem(int64(len(data)), "configuration is empty or breaks off")
 	case raw[0] != '{':
-		return nil, problem(dec.InputOffset(), "configuration is not a JSON object", cure)
+		return nil, problem(dec.InputOffset(), "configuration is not a JSON object")
 	}
 	end := dec.InputOffset()
 	if _, err := dec.Token(); err != io.EOF {
-		return nil, problem(end+1, "something follows the JSON object", cure)
+		return nil, problem(end+1, "something follows the JSON object")
 	}
 	var out bytes.Buffer
 	if err := json.Compact(&out, raw); err != nil {

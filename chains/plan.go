@@ -63,11 +63,11 @@ type Hop struct {
 type MemoryMode uint8
 
 const (
-	// MemoryExclusive: one tenant alone uses the port, so the port's memory
-	// may itself be what the functions see, and no packet is copied.
+	// MemoryExclusive means that one tenant alone uses the port: the port's
+	// memory may itself be what the functions see, and no packet is copied.
 	MemoryExclusive MemoryMode = iota
-	// MemoryShared: several tenants use the port. Each packet is copied into
-	// its tenant's memory and back.
+	// MemoryShared means that several tenants use the port: each packet is
+	// copied into its tenant's memory and back.
 	MemoryShared
 )
 

@@ -104,6 +104,7 @@ type FunctionSpec struct {
 // overran its budget, and of those that arrive while it is suspended.
 type FaultPolicy uint8
 
+// The fault policies, by their names in chain files.
 const (
 	FaultClosed FaultPolicy = iota // closed: drop them
 	FaultOpen                      // open: go on with the next function
@@ -116,6 +117,7 @@ var faultNames = []string{FaultClosed: "closed", FaultOpen: "open"}
 // Unmatched says what becomes of packets that no chain claims.
 type Unmatched uint8
 
+// The policies for unmatched packets, by their names in chain files.
 const (
 	UnmatchedUnset   Unmatched = iota // no opinion: as another chain says, else pass
 	UnmatchedPass                     // to the kernel's stack

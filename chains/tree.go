@@ -76,7 +76,7 @@ func parseTree(file string, data []byte) (*value, Problems) {
 	switch err := dec.Decode(&second); {
 	case err == nil:
 		b.report(&second, "", "a second document starts here", "write one chain per file")
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		b.problems = append(b.problems, b.syntax(err))
 	}
 	if !ok || len(b.problems) > 0 {

@@ -60,7 +60,7 @@ func ReadFile(path string) (packets []Packet, err error) {
 	}
 	for {
 		p, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return packets, nil
 		}
 		if err != nil {

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 )
 
@@ -39,7 +40,7 @@ func (r *Reader) openPcapng() error {
 	r.next = ng.next
 	typ, err := ng.startBlock()
 	if err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = r.truncated(12)
 		}
 		return err

@@ -109,7 +109,7 @@ func (r *Reader) read(b []byte, need int64) error {
 // truncation.
 func (r *Reader) readRest(b []byte, need int64) error {
 	err := r.read(b, need)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return r.truncated(need)
 	}
 	return err

@@ -160,7 +160,7 @@ func TestErrorIsFinal(t *testing.T) {
 	}
 	_, first := r.Next()
 	_, second := r.Next()
-	if first == nil || first != second {
+	if first == nil || !errors.Is(second, first) {
 		t.Errorf("Next gave %v, then %v", first, second)
 	}
 }
