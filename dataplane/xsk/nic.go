@@ -3,6 +3,7 @@ package xsk
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 
@@ -75,18 +76,23 @@ func PrepareNIC(name string) (_ *NIC, err error) {
 			change[f] = false
 		}
 	}
+	n.off = slices.Sorted(maps.Keys(change)) // put back also when what follows fails
 	if err := n.conn.SetFeatures(name, change); err != nil {
 		return nil, err
 	}
-	// Turning one off may turn off others that depend on it.
 	after, err := n.conn.Features(name)
+	if err != nil {
+		return nil, err
+	}
+	// A driver may keep one on, and turn off others that depend on one.
+	n.off = n.off[:0]
 	for f, was := range before {
-		if was.On && !after[f].On && err == nil {
+		if was.On && !after[f].On {
 			n.off = append(n.off, f)
 		}
 	}
 	slices.Sort(n.off)
-	return n, err
+	return n, nil
 }
 
 // TurnedOff returns the names of the offloads that are off until Close, sorted.

@@ -46,23 +46,31 @@ func prepare(l *netns.Link) (n *NIC, err error) {
 	return n, err
 }
 
-func TestPrepareNICPutsEverythingBack(t *testing.T) {
-	gate.Caps(t, unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW)
-	gate.Leaks(t)
-	a, b := newNS(t), newNS(t)
-	la, _ := veth(t, a, "left", b, "right")
-	on := map[string]bool{"rx-gro": true, "rx-vlan-hw-parse": true, "rx-checksum": true}
-	err := a.Do(func() error {
+func turnOn(t *testing.T, l *netns.Link, features ...string) {
+	t.Helper()
+	on := map[string]bool{}
+	for _, f := range features {
+		on[f] = true
+	}
+	err := l.NS.Do(func() error {
 		c, err := ethtool.Open()
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		return c.SetFeatures(la.Name, on)
+		return c.SetFeatures(l.Name, on)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestPrepareNICPutsEverythingBack(t *testing.T) {
+	gate.Caps(t, unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW)
+	gate.Leaks(t)
+	a, b := newNS(t), newNS(t)
+	la, _ := veth(t, a, "left", b, "right")
+	turnOn(t, la, "rx-gro", "rx-vlan-hw-parse", "rx-checksum")
 	before, promisc := settings(t, la)
 	if promisc != 0 || !before["rx-gro"].On || !before["rx-vlan-hw-parse"].On {
 		t.Fatalf("promiscuous %d, rx-gro %+v, rx-vlan-hw-parse %+v", promisc, before["rx-gro"], before["rx-vlan-hw-parse"])
@@ -107,9 +115,13 @@ func TestPrepareNICWithoutInterface(t *testing.T) {
 		t.Errorf("err = %v, want one that names the interface", err)
 	}
 	// An interface that goes away while it is prepared needs nothing back.
+	turnOn(t, la, "rx-gro")
 	n, err := prepare(la)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(n.TurnedOff()) != 1 {
+		t.Errorf("TurnedOff = %q", n.TurnedOff())
 	}
 	if err := b.Close(); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -270,12 +269,19 @@ func replay(t *testing.T, w wire, total, window int) {
 }
 
 func TestForwardOverVeth(t *testing.T) {
-	for _, opts := range []Options{{}, {RingSize: 64}, {NoNeedWakeup: true}, {Mode: Copy, TxBudget: 32}} {
-		total := 20_000
-		if opts == (Options{}) {
-			total = 100_000
-		}
-		t.Run(fmt.Sprintf("%+v", opts), func(t *testing.T) {
+	tests := []struct {
+		name  string
+		total int
+		opts  Options
+	}{
+		{"defaults", 100_000, Options{}},
+		{"smallest rings", 20_000, Options{RingSize: 64}},
+		{"always kick", 20_000, Options{NoNeedWakeup: true}},
+		{"copy demanded, smallest budget", 20_000, Options{Mode: Copy, TxBudget: 32}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			opts, total := tt.opts, tt.total
 			w := newWire(t)
 			umem := newUMEM(t, 4096)
 			in, out := open(t, umem, w.in, opts), open(t, umem, w.out, opts)
