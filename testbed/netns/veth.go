@@ -25,6 +25,9 @@ type VethOptions struct {
 	// MACA and MACB are the addresses of the ends. Default
 	// 02:00:00:00:00:0a and 02:00:00:00:00:0b, the same in every run.
 	MACA, MACB net.HardwareAddr
+	// Stack leaves the kernel's stack at work on both ends: ARP, multicast and
+	// IPv6 are on, as between two real hosts. Default: the links are silent.
+	Stack bool
 }
 
 func (o VethOptions) withDefaults() VethOptions {
@@ -71,7 +74,8 @@ type Link struct {
 // same), and sets both up. The links carry frames as they are and nothing
 // else: segmentation, receive merging, checksum and VLAN offloads are off, so
 // that each frame sent is one frame received with its bytes unchanged; ARP,
-// multicast and IPv6 are off, so that the kernel adds no frame of its own.
+// multicast and IPv6 are off, so that the kernel adds no frame of its own,
+// unless VethOptions.Stack asks for them.
 //
 // Closing either namespace removes the pair.
 func Veth(a *NS, nameA string, b *NS, nameB string, opts VethOptions) (la, lb *Link, err error) {
@@ -110,7 +114,7 @@ func Veth(a *NS, nameA string, b *NS, nameB string, opts VethOptions) (la, lb *L
 	la = &Link{NS: a, Name: nameA, MAC: opts.MACA, MTU: opts.MTU}
 	lb = &Link{NS: b, Name: nameB, MAC: opts.MACB, MTU: opts.MTU}
 	for _, l := range []*Link{la, lb} {
-		if err := l.setUp(); err != nil {
+		if err := l.setUp(opts.Stack); err != nil {
 			return nil, nil, fmt.Errorf("set up veth %s: %w", l.Name, err)
 		}
 	}
@@ -129,8 +133,9 @@ const firstIndex = 1000
 
 var pairs atomic.Int32
 
-// setUp silences one end and sets it up.
-func (l *Link) setUp() error {
+// setUp silences one end, unless the kernel's stack shall use it, and sets it
+// up.
+func (l *Link) setUp(stack bool) error {
 	h, err := l.NS.handle()
 	if err != nil {
 		return err
@@ -142,6 +147,12 @@ func (l *Link) setUp() error {
 	l.Index = nl.Attrs().Index
 	if err := l.NS.Do(l.disableOffloads); err != nil {
 		return err
+	}
+	if stack {
+		if err := l.NS.Do(l.enableIPv6); err != nil {
+			return err
+		}
+		return h.LinkSetUp(nl)
 	}
 	if err := h.LinkSetARPOff(nl); err != nil {
 		return fmt.Errorf("disable ARP: %w", err)
