@@ -1,4 +1,5 @@
 /* A burst through all functions of a path, in one call from Go. */
+#include <stdio.h>
 #include <string.h>
 #include "shim.h"
 
@@ -136,16 +137,23 @@ static int call(struct sfc_chain *c, uint32_t h, wasmtime_func_t *f, wasmtime_va
 	struct sfc_hop *hop = &c->hop[h];
 	struct sfc_instance *inst = hop->inst;
 	wasm_trap_t *trap = NULL;
-	wasmtime_context_set_epoch_deadline(inst->ctx, hop->deadline);
+	sfc_deadline_start(inst, hop->budget);
 	wasmtime_error_t *e = wasmtime_func_call_unchecked(inst->ctx, f, arg, 1, &trap);
-	if (likely(!e && !trap))
+	hop->late_ns = sfc_deadline_passed(inst);
+	if (likely(!e && !trap && !hop->late_ns))
 		return SFC_OK;
-	int rc = e ? sfc_error_read(e, hop->trap) : sfc_trap_read(trap, hop->trap);
-	if (rc == SFC_ERR_BUDGET)
+	if (e)
+		sfc_error_read(e, hop->trap);
+	else if (trap)
+		sfc_trap_read(trap, hop->trap);
+	if (!trap && (inst->late || hop->late_ns)) {
+		snprintf(hop->trap, sizeof hop->trap, "deadline passed: %llu us of CPU time",
+			(unsigned long long)hop->late_ns / 1000);
 		hop->stats.overruns++;
-	else
-		hop->stats.traps++;
-	return rc;
+		return SFC_ERR_BUDGET;
+	}
+	hop->stats.traps++;
+	return SFC_ERR_TRAP;
 }
 
 uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b)

@@ -33,17 +33,15 @@ int sfc_error_read(wasmtime_error_t *e, char *err)
 	return SFC_ERR_LINK;
 }
 
-/* Reads and frees a trap; tells an overrun from other traps. */
+/* Reads and frees a trap. */
 int sfc_trap_read(wasm_trap_t *t, char *err)
 {
-	uint8_t code = 0xff;
-	bool coded = wasmtime_trap_code(t, &code);
 	wasm_byte_vec_t msg;
 	wasm_trap_message(t, &msg);
 	snprintf(err, SFC_ERRLEN, "%.*s", (int)msg.size, msg.data);
 	wasm_byte_vec_delete(&msg);
 	wasm_trap_delete(t);
-	return coded && code == WASMTIME_TRAP_CODE_INTERRUPT ? SFC_ERR_BUDGET : SFC_ERR_TRAP;
+	return SFC_ERR_TRAP;
 }
 
 /* A thread of its own, not a Go timer: it must tick while every P of the Go

@@ -95,18 +95,23 @@ func (h *hop) bury(i *instance) {
 	i.close()
 }
 
-// faulted notes a fault at time now and returns how long to suspend.
-func (h *hop) faulted(now time.Time) (wait time.Duration, quarantine bool) {
+// faulted notes a fault at time now and returns how long to suspend. An
+// overrun weighs as many faults as budgets it took: an instruction that cannot
+// be interrupted, such as a memory.fill over the whole window, is not let to
+// hold the worker a second time.
+func (h *hop) faulted(now time.Time, weight int) (wait time.Duration, quarantine bool) {
 	if now.Sub(h.at) > calm {
 		h.row = 0
 	}
 	h.at = now
 	h.row++
-	oldest := h.recent[h.next]
-	h.recent[h.next] = now
-	h.next = (h.next + 1) % len(h.recent)
-	if !oldest.IsZero() && now.Sub(oldest) < quarantineWindow {
-		return 0, true
+	for range min(weight, quarantineAfter+1) {
+		oldest := h.recent[h.next]
+		h.recent[h.next] = now
+		h.next = (h.next + 1) % len(h.recent)
+		if !oldest.IsZero() && now.Sub(oldest) < quarantineWindow {
+			return 0, true
+		}
 	}
 	if h.row > 1 {
 		wait = min(firstBackoff<<min(h.row-2, 20), maxBackoff)
@@ -126,7 +131,7 @@ func (g *Group) replace(faulted uint32) {
 		g.install(i, nil)
 		msg := g.c.trap(i)
 		h.lastFault.Store(&msg)
-		wait, quarantine := h.faulted(now)
+		wait, quarantine := h.faulted(now, 1+int(g.c.lateNs(i)/uint64(g.opts.Budget)))
 		g.janitor.jobs <- job{hop: h, dead: dead, fault: msg, wait: wait, quarantine: quarantine}
 		g.suspended |= 1 << i
 		h.resumeAt = now.Add(wait)
@@ -221,7 +226,7 @@ func (j *janitor) handle(g *Group, jb job) {
 	g.opts.Events(Event{Function: h.spec.Name, Kind: EventFault, Text: fmt.Sprintf("%s; suspended for %v", jb.fault, jb.wait)})
 	if jb.quarantine {
 		g.opts.Events(Event{Function: h.spec.Name, Kind: EventAlarm,
-			Text: fmt.Sprintf("quarantined: %d faults within %v", quarantineAfter, quarantineWindow)})
+			Text: fmt.Sprintf("quarantined: more than %d faults within %v, or budgets overrun", quarantineAfter, quarantineWindow)})
 		return
 	}
 	inst, err := g.spawn(h)

@@ -56,7 +56,8 @@ type GroupOptions struct {
 	Path, Worker uint32
 	// Ports is the number of ports; an egress port must be below. Default 1.
 	Ports int
-	// Budget is the time one function may take for one burst. Default 1 ms.
+	// Budget is the CPU time one function may take for one burst. Default
+	// 1 ms.
 	Budget time.Duration
 	// ConfigureBudget is the same for sfc_configure and start functions.
 	// Default 1 s.
@@ -135,12 +136,12 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 			g.free()
 		}
 	}()
-	deadline := rt.ticksFor(opts.Budget)
+	limit := rt.budgetFor(opts.Budget)
 	for i, spec := range hops {
 		h := newHop(spec, opts.Spares, newLayout(mem, scrap, nf.StackTop(spec.Module.Info),
 			nf.DataStart+uint64(rt.opts.Limits.WithDefaults().PrivateBytes)))
 		g.hops = append(g.hops, h)
-		g.c.setHop(i, spec.Open, len(spec.Module.Manifest.DropReasons), deadline)
+		g.c.setHop(i, spec.Open, len(spec.Module.Manifest.DropReasons), limit)
 		for range opts.Spares + 1 {
 			inst, err := g.spawn(h)
 			if err != nil {
@@ -170,13 +171,13 @@ func checkGroup(mem Memory, hops []Hop, opts GroupOptions) error {
 
 // spawn makes one configured instance of h.
 func (g *Group) spawn(h *hop) (*instance, error) {
-	deadline := g.rt.ticksFor(g.opts.ConfigureBudget)
+	limit := g.rt.budgetFor(g.opts.ConfigureBudget)
 	tables := g.rt.opts.Limits.WithDefaults().TableElements
-	inst, f, msg := g.rt.eng.instantiate(h.spec.Module.code, h.layout, h.configLog, deadline, tables)
+	inst, f, msg := g.rt.eng.instantiate(h.spec.Module.code, h.layout, h.configLog, limit, tables)
 	if f != faultNone {
 		return nil, fmt.Errorf("%w: function %s: instantiate: %s", f.sentinel(), h.spec.Name, msg)
 	}
-	code, f, msg := inst.configure(h.spec.Config, deadline)
+	code, f, msg := inst.configure(h.spec.Config, limit)
 	if f != faultNone {
 		inst.close()
 		switch f {

@@ -17,17 +17,19 @@ static bool get_func(struct sfc_instance *i, const wasmtime_instance_t *w, const
 }
 
 /* Reads what a call left behind; frees it. */
-static int outcome(wasmtime_error_t *e, wasm_trap_t *t, char *err)
+static int outcome(struct sfc_instance *i, wasmtime_error_t *e, wasm_trap_t *t, char *err)
 {
-	if (e)
-		return sfc_error_read(e, err);
+	if (e) {
+		sfc_error_read(e, err);
+		return i->late ? SFC_ERR_BUDGET : SFC_ERR_LINK;
+	}
 	if (t)
 		return sfc_trap_read(t, err);
 	return SFC_OK;
 }
 
 int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, struct sfc_layout *l, struct sfc_log *log,
-	uint64_t deadline, uint64_t table_limit, struct sfc_instance **ret, char *err)
+	struct sfc_budget budget, uint64_t table_limit, struct sfc_instance **ret, char *err)
 {
 	struct sfc_instance *i = calloc(1, sizeof *i);
 	if (!i) {
@@ -38,7 +40,9 @@ int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, struct 
 	i->store = wasmtime_store_new(sfc_engine_wasm(e), i, NULL);
 	i->ctx = wasmtime_store_context(i->store);
 	wasmtime_store_limiter(i->store, (int64_t)l->limit, (int64_t)table_limit, 1, 1, 1);
-	wasmtime_context_set_epoch_deadline(i->ctx, deadline);
+	i->engine = e;
+	sfc_deadline_attach(i);
+	sfc_deadline_start(i, budget);
 
 	wasmtime_instance_t w;
 	wasm_trap_t *trap = NULL;
@@ -47,7 +51,7 @@ int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, struct 
 	wasmtime_error_t *we = wasmtime_instance_pre_instantiate(pre, i->ctx, &w, &trap);
 	sfc_layout_now = NULL;
 	i->mem = sfc_memory_made;
-	int rc = outcome(we, trap, err);
+	int rc = outcome(i, we, trap, err);
 	if (rc == SFC_OK && (!i->mem || !get_func(i, &w, "sfc_process", &i->process) ||
 			!get_func(i, &w, "sfc_configure", &i->configure))) {
 		snprintf(err, SFC_ERRLEN, "memory, sfc_process or sfc_configure is missing");
@@ -62,15 +66,15 @@ int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, struct 
 	return SFC_OK;
 }
 
-int sfc_instance_configure(struct sfc_instance *i, const char *json, uint32_t len, uint64_t deadline, int32_t *code,
+int sfc_instance_configure(struct sfc_instance *i, const char *json, uint32_t len, struct sfc_budget budget, int32_t *code,
 	char *err)
 {
 	memcpy(i->mem->base + SFC_CONFIG_START, json, len);
-	wasmtime_context_set_epoch_deadline(i->ctx, deadline);
+	sfc_deadline_start(i, budget);
 	wasmtime_val_raw_t args[2] = { { .i32 = (int32_t)SFC_CONFIG_START }, { .i32 = (int32_t)len } };
 	wasm_trap_t *trap = NULL;
 	wasmtime_error_t *we = wasmtime_func_call_unchecked(i->ctx, &i->configure, args, 2, &trap);
-	int rc = outcome(we, trap, err);
+	int rc = outcome(i, we, trap, err);
 	if (rc != SFC_OK)
 		return rc;
 	*code = args[0].i32;

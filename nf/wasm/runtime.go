@@ -20,8 +20,9 @@ import (
 
 // Options configure a [Runtime]. The zero value selects the defaults.
 type Options struct {
-	// Tick is the period of the epoch ticker: deadlines are kept to one or
-	// two of them. Default 1 ms, at least 100 us.
+	// Tick is the period of the epoch ticker: a guest that does not end is
+	// stopped at most three of them after its budget. Default 500 us, at least
+	// 100 us.
 	Tick time.Duration
 	// ScrapBytes is what a tenant's functions together may fill of the window
 	// that nothing is mapped over. A multiple of 2 MiB. Default 16 MiB.
@@ -47,7 +48,7 @@ type Runtime struct {
 // handlers that hand on to Go's.
 func Open(opts Options) (*Runtime, error) {
 	if opts.Tick == 0 {
-		opts.Tick = time.Millisecond
+		opts.Tick = 500 * time.Microsecond
 	}
 	if opts.ScrapBytes == 0 {
 		opts.ScrapBytes = 16 << 20
@@ -98,10 +99,11 @@ func (rt *Runtime) Close() error {
 	return errors.Join(errs...)
 }
 
-// ticksFor turns a duration into epoch ticks, rounded up, plus the one that is
-// already under way.
-func (rt *Runtime) ticksFor(d time.Duration) uint64 {
-	return uint64((d+rt.opts.Tick-1)/rt.opts.Tick) + 1
+// budgetFor turns the time a call may take into a deadline: epoch ticks,
+// rounded up, plus the one that is already under way; and the CPU time that
+// must be used by then, plus the tick by which the reference may be stale.
+func (rt *Runtime) budgetFor(d time.Duration) budget {
+	return budget{ticks: uint64((d+rt.opts.Tick-1)/rt.opts.Tick) + 1, cpuNs: uint64(d + rt.opts.Tick)}
 }
 
 // scrap returns the tenant's scrap memory, made at first use.

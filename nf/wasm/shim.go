@@ -88,6 +88,13 @@ func newLayout(mem Memory, scrap *arena.Region, stackTop uint32, limit uint64) l
 // close unmaps what is out of use; call it after the last instance is closed.
 func (l layout) close() { C.sfc_layout_delete(l.c) }
 
+// budget is how long a guest's call may take, see deadline.c.
+type budget struct{ ticks, cpuNs uint64 }
+
+func (b budget) c() C.struct_sfc_budget {
+	return C.struct_sfc_budget{ticks: C.uint64_t(b.ticks), cpu_ns: C.uint64_t(b.cpuNs)}
+}
+
 // instance is one guest. Calls into it must not overlap.
 type instance struct{ c *C.struct_sfc_instance }
 
@@ -102,10 +109,10 @@ const (
 	faultRefused fault = C.SFC_ERR_REFUSED
 )
 
-func (e *engine) instantiate(c code, l layout, log *logRing, deadline uint64, tableLimit int) (*instance, fault, string) {
+func (e *engine) instantiate(c code, l layout, log *logRing, b budget, tableLimit int) (*instance, fault, string) {
 	var msg errBuf
 	i := new(instance)
-	rc := C.sfc_instance_new(e.c, c.pre, l.c, log.c, C.uint64_t(deadline), C.uint64_t(tableLimit), &i.c, &msg[0])
+	rc := C.sfc_instance_new(e.c, c.pre, l.c, log.c, b.c(), C.uint64_t(tableLimit), &i.c, &msg[0])
 	if rc != 0 {
 		return nil, fault(rc), msg.String()
 	}
@@ -113,11 +120,11 @@ func (e *engine) instantiate(c code, l layout, log *logRing, deadline uint64, ta
 }
 
 // configure hands over the configuration; code is the guest's own answer.
-func (i *instance) configure(json []byte, deadline uint64) (code int32, f fault, text string) {
+func (i *instance) configure(json []byte, b budget) (code int32, f fault, text string) {
 	var msg errBuf
 	var c C.int32_t
 	rc := C.sfc_instance_configure(i.c, (*C.char)(unsafe.Pointer(unsafe.SliceData(json))), C.uint32_t(len(json)),
-		C.uint64_t(deadline), &c, &msg[0])
+		b.c(), &c, &msg[0])
 	return int32(c), fault(rc), msg.String()
 }
 
@@ -196,11 +203,11 @@ func (c chain) tick(nowNs uint64) (faulted uint32) {
 }
 
 // setHop describes hop h; its instance starts as none (suspended).
-func (c chain) setHop(h int, open bool, reasons int, deadline uint64) {
+func (c chain) setHop(h int, open bool, reasons int, b budget) {
 	hop := &c.c.hop[h]
 	hop.open = C.bool(open)
 	hop.reasons = C.uint32_t(reasons)
-	hop.deadline = C.uint64_t(deadline)
+	hop.budget = b.c()
 }
 
 // setInstance gives hop h an instance (nil: none) and returns the one it had.
@@ -211,6 +218,9 @@ func (c chain) setInstance(h int, i *instance) {
 	}
 	c.c.hop[h].inst = i.c
 }
+
+// lateNs returns the CPU time of hop h's last overrun; 0 after other faults.
+func (c chain) lateNs(h int) uint64 { return uint64(c.c.hop[h].late_ns) }
 
 // trap returns the message of hop h's last trap.
 func (c chain) trap(h int) string { return C.GoString(&c.c.hop[h].trap[0]) }

@@ -106,7 +106,17 @@ struct sfc_memory {
 	struct sfc_memory *next; /* when idle */
 };
 
+/* A deadline in epoch ticks, and what it stands for in CPU time of the thread:
+ * a guest that was merely preempted is not late. See deadline.c. */
+struct sfc_budget {
+	uint64_t ticks;
+	uint64_t cpu_ns;
+};
+
 struct sfc_instance {
+	struct sfc_engine *engine;
+	struct sfc_budget budget; /* of the call under way */
+	bool late;                /* its deadline callback ended it */
 	wasmtime_store_t *store;
 	wasmtime_context_t *ctx;
 	struct sfc_memory *mem;
@@ -127,7 +137,8 @@ struct sfc_stats {
 
 struct sfc_hop {
 	struct sfc_instance *inst; /* NULL: suspended */
-	uint64_t deadline;         /* epoch ticks */
+	struct sfc_budget budget;
+	uint64_t late_ns;          /* CPU time of the last overrun */
 	uint32_t reasons;          /* how many the manifest declares */
 	bool open;                 /* fault policy */
 	char trap[SFC_ERRLEN];     /* message of the last trap */
@@ -157,6 +168,11 @@ void sfc_module_delete(wasmtime_module_t *, wasmtime_instance_pre_t *);
 
 wasmtime_error_t *sfc_memory_new(void *env, const wasm_memorytype_t *, size_t minimum, size_t maximum, size_t reserved,
 	size_t guard, wasmtime_linear_memory_t *ret);
+/* deadline.c */
+void sfc_deadline_attach(struct sfc_instance *);
+void sfc_deadline_start(struct sfc_instance *, struct sfc_budget);
+uint64_t sfc_deadline_passed(struct sfc_instance *);
+
 struct sfc_layout *sfc_layout_new(void);
 void sfc_layout_delete(struct sfc_layout *);
 extern _Thread_local struct sfc_layout *sfc_layout_now;
@@ -166,8 +182,8 @@ extern _Thread_local struct sfc_memory *sfc_memory_made;
 enum { SFC_OK, SFC_ERR_LINK, SFC_ERR_TRAP, SFC_ERR_BUDGET, SFC_ERR_REFUSED };
 
 int sfc_instance_new(struct sfc_engine *, wasmtime_instance_pre_t *, struct sfc_layout *, struct sfc_log *,
-	uint64_t deadline, uint64_t table_limit, struct sfc_instance **, char *err);
-int sfc_instance_configure(struct sfc_instance *, const char *json, uint32_t len, uint64_t deadline, int32_t *code,
+	struct sfc_budget, uint64_t table_limit, struct sfc_instance **, char *err);
+int sfc_instance_configure(struct sfc_instance *, const char *json, uint32_t len, struct sfc_budget, int32_t *code,
 	char *err);
 void sfc_instance_delete(struct sfc_instance *);
 int sfc_trap_read(wasm_trap_t *, char *err);

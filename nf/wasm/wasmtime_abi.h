@@ -54,8 +54,6 @@ typedef union {
 } wasmtime_val_raw_t;
 _Static_assert(sizeof(wasmtime_val_raw_t) == 16, "raw values are 16 bytes");
 
-enum { WASMTIME_TRAP_CODE_INTERRUPT = 10 };
-
 typedef uint8_t *(*wasmtime_memory_get_callback_t)(void *env, size_t *byte_size, size_t *byte_capacity);
 typedef wasmtime_error_t *(*wasmtime_memory_grow_callback_t)(void *env, size_t new_size);
 typedef struct {
@@ -97,7 +95,6 @@ wasmtime_error_t *wasmtime_error_new(const char *);
 void wasmtime_error_message(const wasmtime_error_t *, wasm_byte_vec_t *);
 void wasmtime_error_delete(wasmtime_error_t *);
 void wasm_trap_message(const wasm_trap_t *, wasm_byte_vec_t *);
-bool wasmtime_trap_code(const wasm_trap_t *, uint8_t *code);
 void wasm_trap_delete(wasm_trap_t *);
 
 wasmtime_error_t *wasmtime_module_deserialize(wasm_engine_t *, const uint8_t *, size_t, wasmtime_module_t **);
@@ -127,6 +124,10 @@ wasmtime_context_t *wasmtime_store_context(wasmtime_store_t *);
 void wasmtime_store_limiter(wasmtime_store_t *, int64_t memory_size, int64_t table_elements, int64_t instances,
 	int64_t tables, int64_t memories);
 void wasmtime_store_delete(wasmtime_store_t *);
+typedef uint8_t wasmtime_update_deadline_kind_t;
+enum { WASMTIME_UPDATE_DEADLINE_CONTINUE = 0 };
+void wasmtime_store_epoch_deadline_callback(wasmtime_store_t *, wasmtime_error_t *(*)(wasmtime_context_t *, void *data,
+	uint64_t *delta, wasmtime_update_deadline_kind_t *), void *data, void (*finalizer)(void *));
 void *wasmtime_context_get_data(const wasmtime_context_t *);
 void wasmtime_context_set_epoch_deadline(wasmtime_context_t *, uint64_t ticks_beyond_current);
 wasmtime_context_t *wasmtime_caller_context(wasmtime_caller_t *);
