@@ -119,14 +119,18 @@ func TestPollWakesForFrames(t *testing.T) {
 	if n, err := unix.Poll(fds, 20); err != nil || n != 0 {
 		t.Fatalf("poll without frames = %d, %v", n, err)
 	}
+	sent := make(chan struct{})
 	go func() {
+		defer close(sent)
 		time.Sleep(20 * time.Millisecond)
 		var buf [packet.MaxFrame]byte
 		if _, err := s.Send([][]byte{numbered(buf[:], 0)}); err != nil {
 			t.Error(err)
 		}
 	}()
-	if n, err := unix.Poll(fds, 2000); err != nil || n != 1 {
+	n, err := unix.Poll(fds, 2000)
+	<-sent
+	if err != nil || n != 1 {
 		t.Fatalf("poll = %d, %v", n, err)
 	}
 	var f [1]packet.Frame

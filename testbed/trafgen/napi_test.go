@@ -226,12 +226,13 @@ func TestFloodIsAccounted(t *testing.T) {
 	senders := []*Sender{sender(t, la), sender(t, la), sender(t, la)}
 	for _, s := range senders {
 		go func() {
-			n, sum := 0, 0
+			sum := 0
 			f := make([]byte, 60)
 			randomFrame(rand.NewChaCha8([32]byte{11}), f)
 			frames := [][]byte{f, f, f, f, f, f, f, f}
 			for range each / len(frames) {
-				if n, err = s.Send(frames); err != nil {
+				n, err := s.Send(frames)
+				if err != nil {
 					t.Error(err)
 				}
 				sum += n
