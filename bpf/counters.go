@@ -32,7 +32,7 @@ type Counters struct {
 }
 
 // Frames returns how many frames arrived.
-func (c *Counters) Frames() uint64 {
+func (c Counters) Frames() uint64 {
 	n := c.Redirected + c.Passed + c.Forwarded
 	for _, dropped := range c.Drops() {
 		n += dropped
@@ -42,7 +42,7 @@ func (c *Counters) Frames() uint64 {
 
 // Drops yields the name and count of each reason for which frames were dropped,
 // also those that are 0. Names of engine reasons are those of [packet.Reason].
-func (c *Counters) Drops() iter.Seq2[string, uint64] {
+func (c Counters) Drops() iter.Seq2[string, uint64] {
 	return func(yield func(string, uint64) bool) {
 		_ = yield(packet.ReasonNoPath.String(), c.NoPath) &&
 			yield(packet.ReasonTooLong.String(), c.TooLong) &&

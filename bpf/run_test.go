@@ -24,7 +24,7 @@ const loopback = 1
 func needKernel(tb testing.TB) {
 	tb.Helper()
 	gate.Root(tb)
-	gate.Caps(tb, unix.CAP_BPF, unix.CAP_NET_ADMIN)
+	gate.Caps(tb, unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_ADMIN)
 	gate.Kernel(tb, "6.1", "the steering program")
 }
 

@@ -30,12 +30,15 @@ static __always_inline int unclaimed(struct sfc_counters *count)
 	return XDP_DROP;
 }
 
-/* Writes the metadata; returns 0 when there is no room for it. */
+/* Writes the metadata, over what a driver or an earlier program may have put
+ * there; returns 0 when there is no room for it.
+ */
 static __always_inline int write_meta(struct xdp_md *ctx, const struct info *in, u16 path, u32 n)
 {
+	int grow = (int)sizeof(struct sfc_meta) - (int)(ptr(ctx->data) - ptr(ctx->data_meta));
 	struct sfc_meta *m;
 
-	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*m)))
+	if (bpf_xdp_adjust_meta(ctx, -grow))
 		return 0;
 	m = ptr(ctx->data_meta);
 	if ((void *)(m + 1) > ptr(ctx->data))

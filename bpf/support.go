@@ -64,7 +64,7 @@ func checkKernel(reqs []requirement) error {
 // explain adds the cure to a refusal of the kernel for lack of privilege.
 func explain(err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return fmt.Errorf("%w: needs CAP_BPF and CAP_NET_ADMIN, or root", err)
+		return fmt.Errorf("%w: needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, or root", err)
 	}
 	return err
 }
