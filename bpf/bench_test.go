@@ -1,0 +1,143 @@
+package bpf
+
+import (
+	"fmt"
+	"net/netip"
+	"runtime"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"sfc/dataplane/classify"
+)
+
+// Shapes of rules for the benchmark: chain i claims a /24 (IPv4) or a /48
+// (IPv6), a protocol and a range of ports.
+var shapes = map[string]struct {
+	rule  func(i int) classify.Rule
+	frame func(i int) []byte
+}{
+	"v4": {
+		func(i int) classify.Rule {
+			return chainRule(i, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24))
+		},
+		func(i int) []byte {
+			return build(eth(0x0800), ip4([4]byte{10, byte(i >> 8), byte(i), 9}, 17, 0), udp(999, 1000), data(18))
+		},
+	},
+	"v6": {
+		func(i int) classify.Rule {
+			return chainRule(i, netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 4: byte(i >> 8), 5: byte(i)}), 48))
+		},
+		func(i int) []byte {
+			return build(eth(0x86dd), ip6([16]byte{0xfd, 4: byte(i >> 8), 5: byte(i), 15: 9}, 17), udp(999, 1000))
+		},
+	},
+}
+
+func chainRule(i int, src netip.Prefix) classify.Rule {
+	return classify.Rule{Path: uint16(i), VLAN: classify.AnyVLAN, Proto: 17, Src: src,
+		DstPorts: classify.PortRange{Lo: uint16(1000 - i%7), Hi: uint16(1000 + i%11)}}
+}
+
+// BenchmarkSteer is the program's cost per frame by number of chains: claimed by
+// the last chain and redirected, or claimed by none and passed.
+func BenchmarkSteer(b *testing.B) {
+	needKernel(b)
+	for _, shape := range []string{"v4", "v6"} {
+		for _, n := range []int{0, 1, 100, 1000, classify.MaxRules} {
+			rules := make([]classify.Rule, n)
+			for i := range rules {
+				rules[i] = shapes[shape].rule(i)
+			}
+			s := onePort(b, compile(b, rules))
+			for _, fate := range []string{"claimed", "passed"} {
+				frame, want := shapes[shape].frame(n-1), uint32(xdpRedirect)
+				if fate == "passed" {
+					frame, want = shapes[shape].frame(n+1), xdpPass
+				} else if n == 0 {
+					continue
+				}
+				b.Run(fmt.Sprintf("%s/chains=%d/%s", shape, n, fate), func(b *testing.B) {
+					best := 0.0
+					for i := 0; b.Loop(); i++ {
+						action, ns := runMany(b, s.ports[0].prog, frame)
+						if action != want {
+							b.Fatalf("action %d, want %d", action, want)
+						}
+						if i == 0 || ns < best {
+							best = ns
+						}
+					}
+					b.ReportMetric(best, "ns/pkt")
+				})
+			}
+		}
+	}
+}
+
+// runMany runs a program a million times and returns the processor time in ns of
+// one run. Processor time, because others want the cores too.
+func runMany(tb testing.TB, p *ebpf.Program, frame []byte) (action uint32, ns float64) {
+	tb.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const repeat = 1 << 20
+	before := threadTime(tb)
+	action, err := p.Run(&ebpf.RunOptions{Data: frame, Repeat: repeat})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return action, float64(threadTime(tb)-before) / repeat
+}
+
+// threadTime returns the processor time of the calling thread in ns.
+func threadTime(tb testing.TB) int64 {
+	tb.Helper()
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		tb.Fatal(err)
+	}
+	return t.Nano()
+}
+
+// BenchmarkPass is what the test run itself costs: take it off BenchmarkSteer.
+func BenchmarkPass(b *testing.B) {
+	needKernel(b)
+	var objs passObjects
+	if err := loadPassObjects(&objs, nil); err != nil {
+		b.Fatal(err)
+	}
+	defer objs.Close()
+	best := 0.0
+	for i := 0; b.Loop(); i++ {
+		if _, ns := runMany(b, objs.Pass, dns4); i == 0 || ns < best {
+			best = ns
+		}
+	}
+	b.ReportMetric(best, "ns/pkt")
+}
+
+// BenchmarkUpdate is the time to compile and load a new table for one port.
+func BenchmarkUpdate(b *testing.B) {
+	needKernel(b)
+	for _, n := range []int{1, 100, 1000, classify.MaxRules} {
+		rules := make([]classify.Rule, n)
+		for i := range rules {
+			rules[i] = shapes["v4"].rule(i)
+		}
+		s := onePort(b, nil)
+		b.Run(fmt.Sprintf("chains=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				table, err := classify.Compile(rules)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := s.Update(table); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
