@@ -137,16 +137,16 @@ static int call(struct sfc_chain *c, uint32_t h, wasmtime_func_t *f, wasmtime_va
 	struct sfc_hop *hop = &c->hop[h];
 	struct sfc_instance *inst = hop->inst;
 	wasm_trap_t *trap = NULL;
-	sfc_deadline_start(inst, hop->budget);
+	sfc_deadline_start(inst, hop->budget_ns);
 	wasmtime_error_t *e = wasmtime_func_call_unchecked(inst->ctx, f, arg, 1, &trap);
-	hop->late_ns = sfc_deadline_passed(inst);
+	hop->late_ns = sfc_deadline_end(inst);
 	if (likely(!e && !trap && !hop->late_ns))
 		return SFC_OK;
 	if (e)
 		sfc_error_read(e, hop->trap);
 	else if (trap)
 		sfc_trap_read(trap, hop->trap);
-	if (!trap && (inst->late || hop->late_ns)) {
+	if (hop->late_ns) {
 		snprintf(hop->trap, sizeof hop->trap, "deadline passed: %llu us of CPU time",
 			(unsigned long long)hop->late_ns / 1000);
 		hop->stats.overruns++;

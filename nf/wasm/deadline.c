@@ -1,18 +1,21 @@
 /*
  * Deadlines. The epoch ticker counts wall time, but a worker may be preempted
  * in the middle of a guest's call, and that is not the guest's fault. So a
- * deadline in ticks is only the moment to look: what decides is the CPU time
- * of the thread.
+ * tick is only the moment to look: what decides is the CPU time of the thread.
  *
  * Reading that clock is a system call, too dear for every call of a guest. It
- * is read when the tick has changed since it was last read, so that the
- * reference is at most one tick older than the call; a guest is late when the
- * thread has used its budget and one tick more since then.
+ * is read when a call meets a tick, which few do, and again at every tick
+ * after that; a call that has used its budget in between is stopped: at most
+ * budget and three ticks after it began.
+ *
+ * Instructions such as memory.fill meet no tick. A call that returns by itself
+ * and spans more ticks than its budget makes its function suspect: its next
+ * calls are measured whole.
  */
 #include <time.h>
 #include "shim.h"
 
-static _Thread_local uint64_t ref_tick = UINT64_MAX, ref_cpu;
+#define SUSPECT_CALLS 1024
 
 static uint64_t thread_cpu_ns(void)
 {
@@ -21,21 +24,16 @@ static uint64_t thread_cpu_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Returns the CPU time in ns that the call under way took, 0 if in time. */
-static uint64_t late(struct sfc_instance *i)
-{
-	uint64_t used = thread_cpu_ns() - ref_cpu;
-	return used > i->budget.cpu_ns ? used : 0;
-}
-
-/* Called by Wasmtime when a guest reaches its deadline in ticks. */
-static wasmtime_error_t *reached(wasmtime_context_t *ctx, void *data, uint64_t *delta,
-	wasmtime_update_deadline_kind_t *kind)
+/* Called by Wasmtime when a guest meets a tick. */
+static wasmtime_error_t *look(wasmtime_context_t *ctx, void *data, uint64_t *delta, wasmtime_update_deadline_kind_t *kind)
 {
 	(void)ctx;
-	struct sfc_instance *i = data;
-	if (late(i)) {
-		i->late = true;
+	struct sfc_deadline *d = &((struct sfc_instance *)data)->deadline;
+	uint64_t now = thread_cpu_ns();
+	if (!d->ref_ns) {
+		d->ref_ns = now;
+	} else if (now - d->ref_ns > d->budget_ns) {
+		d->late_ns = now - d->ref_ns;
 		return wasmtime_error_new("deadline passed");
 	}
 	*delta = 1;
@@ -45,28 +43,36 @@ static wasmtime_error_t *reached(wasmtime_context_t *ctx, void *data, uint64_t *
 
 void sfc_deadline_attach(struct sfc_instance *i)
 {
-	wasmtime_store_epoch_deadline_callback(i->store, reached, i, NULL);
+	wasmtime_store_epoch_deadline_callback(i->store, look, i, NULL);
 }
 
 /* Starts the clock for a call. */
-void sfc_deadline_start(struct sfc_instance *i, struct sfc_budget b)
+void sfc_deadline_start(struct sfc_instance *i, uint64_t budget_ns)
 {
-	uint64_t tick = sfc_engine_ticks(i->engine);
-	if (tick != ref_tick) {
-		ref_tick = tick;
-		ref_cpu = thread_cpu_ns();
+	struct sfc_deadline *d = &i->deadline;
+	d->budget_ns = budget_ns;
+	d->tick = sfc_engine_ticks(i->engine);
+	d->late_ns = 0;
+	d->ref_ns = 0;
+	if (__builtin_expect(d->suspect, 0)) {
+		d->suspect--;
+		d->ref_ns = thread_cpu_ns();
 	}
-	i->budget = b;
-	i->late = false;
-	wasmtime_context_set_epoch_deadline(i->ctx, b.ticks);
+	wasmtime_context_set_epoch_deadline(i->ctx, 1);
 }
 
-/* After a call that returned by itself: the CPU time in ns that it took if it
- * was late all the same, else 0. Instructions like memory.fill run without a
- * check of the epoch. */
-uint64_t sfc_deadline_passed(struct sfc_instance *i)
+/* Ends it: the CPU time in ns that the call took if that was too much, else 0. */
+uint64_t sfc_deadline_end(struct sfc_instance *i)
 {
-	if (sfc_engine_ticks(i->engine) - ref_tick <= i->budget.ticks)
-		return 0;
-	return late(i);
+	struct sfc_deadline *d = &i->deadline;
+	if (d->late_ns)
+		return d->late_ns;
+	uint64_t ticks = sfc_engine_ticks(i->engine) - d->tick;
+	if (__builtin_expect(ticks > 1 && (ticks - 1) * sfc_engine_tick_ns(i->engine) > d->budget_ns, 0)) {
+		d->suspect = SUSPECT_CALLS;
+		uint64_t used = d->ref_ns ? thread_cpu_ns() - d->ref_ns : 0;
+		if (used > d->budget_ns)
+			d->late_ns = used;
+	}
+	return d->late_ns;
 }

@@ -49,15 +49,12 @@ int sfc_trap_read(wasm_trap_t *t, char *err)
 static void *tick(void *arg)
 {
 	struct sfc_engine *e = arg;
-	struct timespec next;
-	clock_gettime(CLOCK_MONOTONIC, &next);
+	struct timespec period = { .tv_nsec = (long)e->tick_us * 1000 };
 	while (!atomic_load_explicit(&e->stop, memory_order_relaxed)) {
-		next.tv_nsec += (long)e->tick_us * 1000;
-		while (next.tv_nsec >= 1000000000) {
-			next.tv_nsec -= 1000000000;
-			next.tv_sec++;
-		}
-		while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL) == EINTR)
+		/* From now, not from the last tick: a ticker that was late must
+		 * not make up for it with ticks that mean no time. */
+		struct timespec left = period;
+		while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR)
 			;
 		wasmtime_engine_increment_epoch(e->wasm);
 		atomic_fetch_add_explicit(&e->ticks, 1, memory_order_relaxed);
@@ -172,6 +169,11 @@ void sfc_engine_delete(struct sfc_engine *e)
 uint64_t sfc_engine_ticks(struct sfc_engine *e)
 {
 	return atomic_load_explicit(&e->ticks, memory_order_relaxed);
+}
+
+uint32_t sfc_engine_tick_ns(struct sfc_engine *e)
+{
+	return e->tick_us * 1000;
 }
 
 int sfc_module_load(struct sfc_engine *e, const uint8_t *code, size_t len, wasmtime_module_t **mod,

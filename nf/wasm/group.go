@@ -136,12 +136,11 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 			g.free()
 		}
 	}()
-	limit := rt.budgetFor(opts.Budget)
 	for i, spec := range hops {
 		h := newHop(spec, opts.Spares, newLayout(mem, scrap, nf.StackTop(spec.Module.Info),
 			nf.DataStart+uint64(rt.opts.Limits.WithDefaults().PrivateBytes)))
 		g.hops = append(g.hops, h)
-		g.c.setHop(i, spec.Open, len(spec.Module.Manifest.DropReasons), limit)
+		g.c.setHop(i, spec.Open, len(spec.Module.Manifest.DropReasons), opts.Budget)
 		for range opts.Spares + 1 {
 			inst, err := g.spawn(h)
 			if err != nil {
@@ -171,13 +170,12 @@ func checkGroup(mem Memory, hops []Hop, opts GroupOptions) error {
 
 // spawn makes one configured instance of h.
 func (g *Group) spawn(h *hop) (*instance, error) {
-	limit := g.rt.budgetFor(g.opts.ConfigureBudget)
 	tables := g.rt.opts.Limits.WithDefaults().TableElements
-	inst, f, msg := g.rt.eng.instantiate(h.spec.Module.code, h.layout, h.configLog, limit, tables)
+	inst, f, msg := g.rt.eng.instantiate(h.spec.Module.code, h.layout, h.configLog, g.opts.ConfigureBudget, tables)
 	if f != faultNone {
 		return nil, fmt.Errorf("%w: function %s: instantiate: %s", f.sentinel(), h.spec.Name, msg)
 	}
-	code, f, msg := inst.configure(h.spec.Config, limit)
+	code, f, msg := inst.configure(h.spec.Config, g.opts.ConfigureBudget)
 	if f != faultNone {
 		inst.close()
 		switch f {

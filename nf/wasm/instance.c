@@ -21,7 +21,7 @@ static int outcome(struct sfc_instance *i, wasmtime_error_t *e, wasm_trap_t *t, 
 {
 	if (e) {
 		sfc_error_read(e, err);
-		return i->late ? SFC_ERR_BUDGET : SFC_ERR_LINK;
+		return i->deadline.late_ns ? SFC_ERR_BUDGET : SFC_ERR_LINK;
 	}
 	if (t)
 		return sfc_trap_read(t, err);
@@ -29,7 +29,7 @@ static int outcome(struct sfc_instance *i, wasmtime_error_t *e, wasm_trap_t *t, 
 }
 
 int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, struct sfc_layout *l, struct sfc_log *log,
-	struct sfc_budget budget, uint64_t table_limit, struct sfc_instance **ret, char *err)
+	uint64_t budget_ns, uint64_t table_limit, struct sfc_instance **ret, char *err)
 {
 	struct sfc_instance *i = calloc(1, sizeof *i);
 	if (!i) {
@@ -42,7 +42,7 @@ int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, struct 
 	wasmtime_store_limiter(i->store, (int64_t)l->limit, (int64_t)table_limit, 1, 1, 1);
 	i->engine = e;
 	sfc_deadline_attach(i);
-	sfc_deadline_start(i, budget);
+	sfc_deadline_start(i, budget_ns);
 
 	wasmtime_instance_t w;
 	wasm_trap_t *trap = NULL;
@@ -66,11 +66,11 @@ int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, struct 
 	return SFC_OK;
 }
 
-int sfc_instance_configure(struct sfc_instance *i, const char *json, uint32_t len, struct sfc_budget budget, int32_t *code,
+int sfc_instance_configure(struct sfc_instance *i, const char *json, uint32_t len, uint64_t budget_ns, int32_t *code,
 	char *err)
 {
 	memcpy(i->mem->base + SFC_CONFIG_START, json, len);
-	sfc_deadline_start(i, budget);
+	sfc_deadline_start(i, budget_ns);
 	wasmtime_val_raw_t args[2] = { { .i32 = (int32_t)SFC_CONFIG_START }, { .i32 = (int32_t)len } };
 	wasm_trap_t *trap = NULL;
 	wasmtime_error_t *we = wasmtime_func_call_unchecked(i->ctx, &i->configure, args, 2, &trap);

@@ -99,13 +99,6 @@ func (rt *Runtime) Close() error {
 	return errors.Join(errs...)
 }
 
-// budgetFor turns the time a call may take into a deadline: epoch ticks,
-// rounded up, plus the one that is already under way; and the CPU time that
-// must be used by then, plus the tick by which the reference may be stale.
-func (rt *Runtime) budgetFor(d time.Duration) budget {
-	return budget{ticks: uint64((d+rt.opts.Tick-1)/rt.opts.Tick) + 1, cpuNs: uint64(d + rt.opts.Tick)}
-}
-
 // scrap returns the tenant's scrap memory, made at first use.
 func (rt *Runtime) scrap(tenant string) (*arena.Region, error) {
 	rt.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"sfc/dataplane/arena"
@@ -88,13 +89,6 @@ func newLayout(mem Memory, scrap *arena.Region, stackTop uint32, limit uint64) l
 // close unmaps what is out of use; call it after the last instance is closed.
 func (l layout) close() { C.sfc_layout_delete(l.c) }
 
-// budget is how long a guest's call may take, see deadline.c.
-type budget struct{ ticks, cpuNs uint64 }
-
-func (b budget) c() C.struct_sfc_budget {
-	return C.struct_sfc_budget{ticks: C.uint64_t(b.ticks), cpu_ns: C.uint64_t(b.cpuNs)}
-}
-
 // instance is one guest. Calls into it must not overlap.
 type instance struct{ c *C.struct_sfc_instance }
 
@@ -109,10 +103,10 @@ const (
 	faultRefused fault = C.SFC_ERR_REFUSED
 )
 
-func (e *engine) instantiate(c code, l layout, log *logRing, b budget, tableLimit int) (*instance, fault, string) {
+func (e *engine) instantiate(c code, l layout, log *logRing, budget time.Duration, tableLimit int) (*instance, fault, string) {
 	var msg errBuf
 	i := new(instance)
-	rc := C.sfc_instance_new(e.c, c.pre, l.c, log.c, b.c(), C.uint64_t(tableLimit), &i.c, &msg[0])
+	rc := C.sfc_instance_new(e.c, c.pre, l.c, log.c, C.uint64_t(budget), C.uint64_t(tableLimit), &i.c, &msg[0])
 	if rc != 0 {
 		return nil, fault(rc), msg.String()
 	}
@@ -120,11 +114,11 @@ func (e *engine) instantiate(c code, l layout, log *logRing, b budget, tableLimi
 }
 
 // configure hands over the configuration; code is the guest's own answer.
-func (i *instance) configure(json []byte, b budget) (code int32, f fault, text string) {
+func (i *instance) configure(json []byte, budget time.Duration) (code int32, f fault, text string) {
 	var msg errBuf
 	var c C.int32_t
 	rc := C.sfc_instance_configure(i.c, (*C.char)(unsafe.Pointer(unsafe.SliceData(json))), C.uint32_t(len(json)),
-		b.c(), &c, &msg[0])
+		C.uint64_t(budget), &c, &msg[0])
 	return int32(c), fault(rc), msg.String()
 }
 
@@ -203,11 +197,11 @@ func (c chain) tick(nowNs uint64) (faulted uint32) {
 }
 
 // setHop describes hop h; its instance starts as none (suspended).
-func (c chain) setHop(h int, open bool, reasons int, b budget) {
+func (c chain) setHop(h int, open bool, reasons int, budget time.Duration) {
 	hop := &c.c.hop[h]
 	hop.open = C.bool(open)
 	hop.reasons = C.uint32_t(reasons)
-	hop.budget = b.c()
+	hop.budget_ns = C.uint64_t(budget)
 }
 
 // setInstance gives hop h an instance (nil: none) and returns the one it had.

@@ -106,17 +106,18 @@ struct sfc_memory {
 	struct sfc_memory *next; /* when idle */
 };
 
-/* A deadline in epoch ticks, and what it stands for in CPU time of the thread:
- * a guest that was merely preempted is not late. See deadline.c. */
-struct sfc_budget {
-	uint64_t ticks;
-	uint64_t cpu_ns;
+/* The deadline of the call under way, see deadline.c. */
+struct sfc_deadline {
+	uint64_t budget_ns; /* CPU time */
+	uint64_t tick;      /* when it started, in epoch ticks */
+	uint64_t ref_ns;    /* thread's CPU time when first looked at, 0: not yet */
+	uint64_t late_ns;   /* CPU time taken, when it was too late */
+	uint32_t suspect;   /* calls still to be measured whole */
 };
 
 struct sfc_instance {
 	struct sfc_engine *engine;
-	struct sfc_budget budget; /* of the call under way */
-	bool late;                /* its deadline callback ended it */
+	struct sfc_deadline deadline;
 	wasmtime_store_t *store;
 	wasmtime_context_t *ctx;
 	struct sfc_memory *mem;
@@ -137,8 +138,8 @@ struct sfc_stats {
 
 struct sfc_hop {
 	struct sfc_instance *inst; /* NULL: suspended */
-	struct sfc_budget budget;
-	uint64_t late_ns;          /* CPU time of the last overrun */
+	uint64_t budget_ns;
+	uint64_t late_ns;          /* CPU time of the last overrun, 0 after other faults */
 	uint32_t reasons;          /* how many the manifest declares */
 	bool open;                 /* fault policy */
 	char trap[SFC_ERRLEN];     /* message of the last trap */
@@ -170,8 +171,9 @@ wasmtime_error_t *sfc_memory_new(void *env, const wasm_memorytype_t *, size_t mi
 	size_t guard, wasmtime_linear_memory_t *ret);
 /* deadline.c */
 void sfc_deadline_attach(struct sfc_instance *);
-void sfc_deadline_start(struct sfc_instance *, struct sfc_budget);
-uint64_t sfc_deadline_passed(struct sfc_instance *);
+void sfc_deadline_start(struct sfc_instance *, uint64_t budget_ns);
+uint64_t sfc_deadline_end(struct sfc_instance *);
+uint32_t sfc_engine_tick_ns(struct sfc_engine *);
 
 struct sfc_layout *sfc_layout_new(void);
 void sfc_layout_delete(struct sfc_layout *);
@@ -182,8 +184,8 @@ extern _Thread_local struct sfc_memory *sfc_memory_made;
 enum { SFC_OK, SFC_ERR_LINK, SFC_ERR_TRAP, SFC_ERR_BUDGET, SFC_ERR_REFUSED };
 
 int sfc_instance_new(struct sfc_engine *, wasmtime_instance_pre_t *, struct sfc_layout *, struct sfc_log *,
-	struct sfc_budget, uint64_t table_limit, struct sfc_instance **, char *err);
-int sfc_instance_configure(struct sfc_instance *, const char *json, uint32_t len, struct sfc_budget, int32_t *code,
+	uint64_t budget_ns, uint64_t table_limit, struct sfc_instance **, char *err);
+int sfc_instance_configure(struct sfc_instance *, const char *json, uint32_t len, uint64_t budget_ns, int32_t *code,
 	char *err);
 void sfc_instance_delete(struct sfc_instance *);
 int sfc_trap_read(wasm_trap_t *, char *err);
