@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 
+	"sfc/nf"
 	sdk "sfc/nf/sdk/c"
 )
 
@@ -47,8 +48,9 @@ var commonFlags = []string{
 }
 
 // Build compiles every *.c in dir with the SDK, adds manifest.json as the custom
-// section and writes dir/NAME.wasm, where NAME is the manifest's. Equal input and
-// compiler give equal bytes. It returns the file's path.
+// section, checks the module as a deployment would, and writes dir/NAME.wasm,
+// where NAME is the manifest's. Equal input and compiler give equal bytes. It
+// returns the file's path.
 func Build(dir string) (path string, err error) {
 	tools, err := findTools()
 	if err != nil {
@@ -76,11 +78,30 @@ func Build(dir string) (path string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("link %s: %w", dir, err)
 	}
+	if module, err = nf.AppendManifest(module, manifest); err != nil {
+		return "", fmt.Errorf("build %s: %w", dir, err)
+	}
+	if err := check(module); err != nil {
+		return "", fmt.Errorf("build %s: compiled, but the engine would refuse it: %w", dir, err)
+	}
 	path = filepath.Join(dir, name+".wasm")
-	if err := os.WriteFile(path, appendSection(module, manifestSection, manifest), 0o644); err != nil {
+	if err := os.WriteFile(path, module, 0o644); err != nil {
 		return "", fmt.Errorf("build %s: %w", dir, err)
 	}
 	return path, nil
+}
+
+// check runs the checks of a deployment, with default limits.
+func check(module []byte) error {
+	m, err := nf.Inspect(module)
+	if err != nil {
+		return err
+	}
+	if err := nf.Check(m, nf.Limits{}); err != nil {
+		return err
+	}
+	_, err = nf.ParseManifest(m.Manifest)
+	return err
 }
 
 // Native compiles every *.c in dir for this machine into the shared library out,

@@ -1,28 +1,24 @@
 package build
 
 import (
-	"encoding/binary"
 	"fmt"
 	"os/exec"
+
+	"sfc/nf"
 )
 
-const (
-	// manifestSection is nf.ManifestSection: this package knows the ABI only
-	// through the SDK's headers, except for what the linker must be told.
-	manifestSection = "sfc.manifest"
-	dataStart       = 0x1000_0000
-	privateMax      = 16 << 20
-	stackBytes      = 64 << 10
-)
+// stackBytes is the size of a module's stack.
+const stackBytes = 64 << 10
 
 // linkFlags put a module's memory where the ABI wants it: nothing below
-// dataStart, at most privateMax above. The size the module starts with is what
+// nf.DataStart, at most the default limit above. The size the module starts with is what
 // its data, stack and static heap need.
 func linkFlags() []string {
+	most := nf.DataStart + nf.Limits{}.WithDefaults().PrivateBytes
 	return []string{
 		"--no-entry", "--strip-all", "--gc-sections", "--fatal-warnings",
-		fmt.Sprintf("--global-base=%d", dataStart),
-		fmt.Sprintf("--max-memory=%d", dataStart+privateMax),
+		fmt.Sprintf("--global-base=%d", nf.DataStart),
+		fmt.Sprintf("--max-memory=%d", most),
 		"-z", fmt.Sprintf("stack-size=%d", stackBytes),
 	}
 }
@@ -65,15 +61,4 @@ func findClang() (string, error) {
 		}
 	}
 	return "", fmt.Errorf("clang not found: %w", ErrNoCompiler)
-}
-
-// appendSection adds a custom section (WebAssembly core specification, 5.5.3)
-// to the end of a module.
-func appendSection(module []byte, name string, body []byte) []byte {
-	content := binary.AppendUvarint(nil, uint64(len(name)))
-	content = append(content, name...)
-	content = append(content, body...)
-	module = append(module, 0)
-	module = binary.AppendUvarint(module, uint64(len(content)))
-	return append(module, content...)
 }

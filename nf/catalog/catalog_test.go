@@ -1,0 +1,108 @@
+package catalog_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"sfc/nf"
+	"sfc/nf/build"
+	"sfc/nf/catalog"
+	"sfc/nf/native"
+)
+
+// compiler is the one that the committed modules are built with.
+const compiler = "clang-19"
+
+// The committed modules are what their sources give.
+func TestModulesAreFresh(t *testing.T) {
+	if _, err := exec.LookPath(compiler); err != nil {
+		t.Skipf("%s is not here: apt-get install clang-19 lld-19", compiler)
+	}
+	for _, name := range catalog.Names {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(name)); err != nil {
+				t.Fatal(err)
+			}
+			path, err := build.Build(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fresh, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if have, _ := catalog.Module(name); !bytes.Equal(have, fresh) {
+				t.Errorf("%s.wasm is not what its sources give: run go generate ./nf/catalog", name)
+			}
+		})
+	}
+}
+
+// Every folder is listed, has its page, and has a reference in Go.
+func TestCatalogueIsComplete(t *testing.T) {
+	if !slices.Equal(catalog.Names, native.Names()) {
+		t.Errorf("the catalogue has %v, nf/native %v", catalog.Names, native.Names())
+	}
+	folders, err := filepath.Glob("*/manifest.json")
+	if err != nil || len(folders) != len(catalog.Names) {
+		t.Errorf("%d folders for %d functions: %v", len(folders), len(catalog.Names), err)
+	}
+	for _, name := range catalog.Names {
+		if _, err := os.Stat(filepath.Join(name, "README.md")); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, ok := catalog.Module("no-such"); ok {
+		t.Error("a module that is not in the catalogue")
+	}
+}
+
+// What a schema refuses, the function refuses too; what the function's page
+// gives as an example, both accept.
+func TestSchemasAndFunctionsAgree(t *testing.T) {
+	accept := map[string][]string{
+		"acl": {`{}`, `{"rules":[{"action":"deny","src":"10.0.0.0/8","proto":"tcp","dst_ports":["22",80,"1024-65535"],
+			"tcp_flags":{"set":["syn"],"clear":["ack"]}}],"default":"permit"}`, `{"rules":[{"action":"permit","proto":132,"src_ports":7}]}`},
+		"dnsguard":  {`{}`, `{"block":["ads.example","a.b."],"ports":[53,5353],"action":"count","malformed":"pass"}`},
+		"hop":       {`{}`, `{"src_mac":"02:00:5e:10:00:01","dst_mac":"02:00:5E:10:00:02","decrement":false}`},
+		"ratelimit": {`{"rate":1000}`, `{"rate":1,"unit":"bps","burst":12112,"prefix4":24,"prefix6":48,"max_sources":1,"seed":9223372036854775807,"key":"src"}`},
+	}
+	refuse := map[string][]string{
+		"acl": {`{"default":"drop"}`, `{"rules":{}}`, `{"rules":[{"src":"10.0.0.0/8"}]}`, `{"rules":[{"action":"deny","proto":256}]}`,
+			`{"rules":[{"action":"deny","proto":"tcpp"}]}`, `{"rules":[{"action":"deny","dst_ports":[]}]}`, `{"rules":[{"action":"deny","src":"all"}]}`,
+			`{"rules":[{"action":"deny","dst_ports":[1,2,3,4,5,6,7,8,9]}]}`, `{"rules":[{"action":"deny","tcp_flags":{"set":["xmas"]}}]}`},
+		"dnsguard":  {`{"block":"ads"}`, `{"block":[""]}`, `{"ports":[65536]}`, `{"action":"pass"}`, `{"block":["a b"]}`},
+		"hop":       {`{"src_mac":"02:00:5e:10:00"}`, `{"decrement":"yes"}`, `{"ttl":1}`},
+		"ratelimit": {`{}`, `{"rate":0}`, `{"rate":1,"unit":"kbps"}`, `{"rate":1,"prefix6":129}`, `{"rate":1,"max_sources":0}`, `{"rate":1.5}`},
+	}
+	for _, name := range catalog.Names {
+		t.Run(name, func(t *testing.T) {
+			wasm, _ := catalog.Module(name)
+			module, err := nf.Inspect(wasm)
+			if err != nil {
+				t.Fatal(err)
+			}
+			manifest, err := nf.ParseManifest(module.Manifest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check := func(config string, want bool) {
+				_, err := native.New(name, []byte(config), nil)
+				if schema := manifest.CheckConfig([]byte(config)); (schema == nil) != want || (err == nil) != want {
+					t.Errorf("%s: schema says %v, function %v; accept is %v", config, schema, err, want)
+				}
+			}
+			for _, config := range accept[name] {
+				check(config, true)
+			}
+			for _, config := range refuse[name] {
+				check(config, false)
+			}
+		})
+	}
+}
