@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
+	"sfc/dataplane/cpu"
 	"sfc/dataplane/packet"
 	"sfc/testbed/gate"
 	"sfc/testbed/netns"
@@ -137,12 +139,14 @@ func TestForwardOverVeth(t *testing.T) {
 	tests := []struct {
 		name  string
 		total int
+		mode  link.XDPAttachFlags
 		opts  Options
 	}{
-		{"defaults", 100_000, Options{}},
-		{"smallest rings", 20_000, Options{RingSize: 64}},
-		{"always kick", 20_000, Options{NoNeedWakeup: true}},
-		{"copy demanded, smallest budget", 20_000, Options{Mode: Copy, TxBudget: 32}},
+		{"defaults", 100_000, link.XDPDriverMode, Options{}},
+		{"generic attach", 20_000, link.XDPGenericMode, Options{}},
+		{"smallest rings", 20_000, link.XDPDriverMode, Options{RingSize: 64}},
+		{"always kick", 20_000, link.XDPDriverMode, Options{NoNeedWakeup: true}},
+		{"copy demanded, smallest budget", 20_000, link.XDPDriverMode, Options{Mode: Copy, TxBudget: 32}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -150,7 +154,7 @@ func TestForwardOverVeth(t *testing.T) {
 			w := newWire(t)
 			umem := newUMEM(t, 4096)
 			in, out := open(t, umem, w.in, opts), open(t, umem, w.out, opts)
-			steer(t, w.in, in)
+			steer(t, w.in, tt.mode, in)
 			f := startForwarder(t, umem, in, out)
 			// More on their way than the fill ring has chunks for would be lost.
 			replay(t, w, total, min(128, in.target))
@@ -186,6 +190,70 @@ func TestForwardOverVeth(t *testing.T) {
 	}
 }
 
+// TestQueuesOfOneInterface has a socket on each of two queues, on one UMEM. A
+// veth receives on the queue of the core that sends.
+func TestQueuesOfOneInterface(t *testing.T) {
+	gate.Caps(t, unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_BPF)
+	cores := cpu.Allowed()
+	if len(cores) < 2 || cores[0]%2 == cores[1]%2 {
+		t.Skipf("needs an even and an odd core, may use %v", cores)
+	}
+	gate.Leaks(t)
+	gen, dut := newNS(t), newNS(t)
+	src, in, err := netns.Veth(gen, "src", dut, "in", netns.VethOptions{Queues: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	umem := newUMEM(t, 1024)
+	var sockets []*Socket
+	for q := range uint32(2) {
+		xsk, err := tryOpen(umem, in, q, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer xsk.Close()
+		sockets = append(sockets, xsk)
+	}
+	steer(t, in, link.XDPDriverMode, sockets...)
+	s, err := trafgen.OpenSender(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const each = 100
+	for _, core := range cores[:2] {
+		sent := make(chan error)
+		go func() {
+			if err := cpu.Pin(core); err != nil {
+				sent <- err
+				return
+			}
+			var buf [packet.MaxFrame]byte
+			for i := range each {
+				if n, err := s.Send([][]byte{numbered(buf[:], i)[:18]}); n != 1 || err != nil {
+					sent <- err
+					return
+				}
+			}
+			sent <- nil
+		}()
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, xsk := range sockets {
+		var f [2 * each]packet.Frame
+		n := xsk.Receive(f[:])
+		if n != each {
+			t.Errorf("queue %d received %d frames, want %d", xsk.queue, n, each)
+		}
+		for _, fr := range f[:n] {
+			umem.pool.Put(fr.Chunk)
+		}
+	}
+	account(t, umem, 0)
+}
+
 func TestTooLongFrameIsCounted(t *testing.T) {
 	gate.Caps(t, unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_BPF)
 	gate.Leaks(t)
@@ -196,7 +264,7 @@ func TestTooLongFrameIsCounted(t *testing.T) {
 	}
 	umem := newUMEM(t, 512)
 	xsk := open(t, umem, in, Options{})
-	steer(t, in, xsk)
+	steer(t, in, link.XDPDriverMode, xsk)
 	s, err := trafgen.OpenSender(src)
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +301,7 @@ func TestFillRingExhaustedIsCounted(t *testing.T) {
 	w := newWire(t)
 	umem := newUMEM(t, 512)
 	in := open(t, umem, w.in, Options{RingSize: 64, FillTarget: 16, Reserve: 16})
-	steer(t, w.in, in)
+	steer(t, w.in, link.XDPDriverMode, in)
 	s, err := trafgen.OpenSender(w.src)
 	if err != nil {
 		t.Fatal(err)
@@ -290,7 +358,7 @@ func TestSocketOutlivesTheOneItSharesWith(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := open(t, umem, w.in, Options{}) // shares with out now
-	steer(t, w.in, in)
+	steer(t, w.in, link.XDPDriverMode, in)
 	f := startForwarder(t, umem, in, out)
 	replay(t, w, 1000, 64)
 	f.halt()

@@ -109,7 +109,7 @@ func TestPollWakesForFrames(t *testing.T) {
 	w := newWire(t)
 	umem := newUMEM(t, 512)
 	in := open(t, umem, w.in, Options{})
-	steer(t, w.in, in)
+	steer(t, w.in, link.XDPDriverMode, in)
 	s, err := trafgen.OpenSender(w.src)
 	if err != nil {
 		t.Fatal(err)

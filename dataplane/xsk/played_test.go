@@ -121,9 +121,20 @@ func (k *playedKernel) census() packet.Census {
 	}
 }
 
+// newUMEM makes a UMEM as the engine does: a memfd, so that other mappings of
+// it may exist.
 func newUMEM(t testing.TB, chunks int) *UMEM {
 	t.Helper()
-	mem, err := unix.Mmap(-1, 0, chunks*packet.ChunkSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	fd, err := unix.MemfdCreate("umem", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	size := chunks * packet.ChunkSize
+	if err := unix.Ftruncate(fd, int64(size)); err != nil {
+		t.Fatal(err)
+	}
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		t.Fatal(err)
 	}

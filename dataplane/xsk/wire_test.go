@@ -81,18 +81,20 @@ func tryOpen(umem *UMEM, l *netns.Link, queue uint32, opts Options) (xsk *Socket
 // metaMagic marks the metadata that the test's program writes.
 const metaMagic = 0x5fc0_5fc0
 
-// steer attaches, in native mode, a program that puts [packet.MetaSize] bytes
+// steer attaches a program that puts [packet.MetaSize] bytes
 // of metadata in front of each frame (magic in Hash, its length in Seq, the
-// time in RxNs) and redirects it to the socket.
-func steer(t testing.TB, l *netns.Link, xsk *Socket) {
+// time in RxNs) and redirects it to the socket of the queue it came in on.
+func steer(t testing.TB, l *netns.Link, mode link.XDPAttachFlags, sockets ...*Socket) {
 	t.Helper()
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.Close() })
-	if err := m.Put(uint32(0), uint32(xsk.PollFD())); err != nil {
-		t.Fatal(err)
+	for _, xsk := range sockets {
+		if err := m.Put(xsk.queue, uint32(xsk.PollFD())); err != nil {
+			t.Fatal(err)
+		}
 	}
 	const data, dataEnd, dataMeta, rxQueue = 0, 4, 8, 16 // struct xdp_md
 	const rxNs, seq, hash = 0, 8, 12                     // packet.Meta
@@ -130,7 +132,7 @@ func steer(t testing.TB, l *netns.Link, xsk *Socket) {
 	t.Cleanup(func() { prog.Close() })
 	var lk link.Link
 	err = l.NS.Do(func() error {
-		lk, err = link.AttachXDP(link.XDPOptions{Program: prog, Interface: l.Index, Flags: link.XDPDriverMode})
+		lk, err = link.AttachXDP(link.XDPOptions{Program: prog, Interface: l.Index, Flags: mode})
 		return err
 	})
 	if err != nil {
