@@ -50,6 +50,7 @@ var levels = map[string]int{
 	"nf/nftest": 3,
 
 	// What knows them all.
+	"testbed/record": 4,
 	"testbed/replay": 4,
 
 	// Programs.

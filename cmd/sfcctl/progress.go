@@ -11,18 +11,19 @@ import (
 // is shown when stderr is not a terminal.
 type progress struct {
 	e    env
+	unit string // what is counted
 	mu   sync.Mutex
 	next time.Time
 	on   bool
 }
 
-func newProgress(e env) *progress { return &progress{e: e} }
+func newProgress(e env, unit string) *progress { return &progress{e: e, unit: unit} }
 
 // barWidth is the width of the bar in characters.
 const barWidth = 30
 
-// show says that done of total packets have their fate (total 0: unknown).
-// It writes at most ten times a second.
+// show says that so many of total are done (total 0: unknown). It writes at
+// most ten times a second.
 func (p *progress) show(done, total int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -33,11 +34,11 @@ func (p *progress) show(done, total int) {
 	p.next = now.Add(100 * time.Millisecond)
 	p.on = true
 	if total == 0 {
-		fmt.Fprintf(p.e.stderr, "\r%d packets", done)
+		fmt.Fprintf(p.e.stderr, "\r%d %s", done, p.unit)
 		return
 	}
 	full := min(barWidth, barWidth*done/total)
-	fmt.Fprintf(p.e.stderr, "\r[%s%s] %d of %d packets", strings.Repeat("#", full), strings.Repeat(".", barWidth-full), done, total)
+	fmt.Fprintf(p.e.stderr, "\r[%s%s] %d of %d %s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full), done, total, p.unit)
 }
 
 // clear wipes the line.

@@ -46,7 +46,7 @@ when not or when the replay could not run, 2 for a wrong command line.`,
 			if err := opts.Validate(); err != nil {
 				return &usageError{err, cmd.CommandPath()}
 			}
-			bar := newProgress(e)
+			bar := newProgress(e, "packets")
 			opts.Progress = bar.show
 			opts.Events = func(ev wasm.Event) {
 				bar.clear()
@@ -94,4 +94,3 @@ func parseRate(s string) (int, error) {
 	}
 	return n, nil
 }
-
