@@ -12,7 +12,7 @@ GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Programs that building and testing need, each with its Debian package, and
 # those without which some tests skip.
-NEEDED   := gcc:gcc gcc:libc6-dev ip:iproute2 tcpdump:tcpdump
+NEEDED   := gcc:gcc ip:iproute2 tcpdump:tcpdump
 OPTIONAL := clang-19:clang-19 wasm-ld-19:lld-19 tshark:tshark
 
 .PHONY: help
@@ -22,6 +22,16 @@ help: ## list the targets
 .PHONY: build
 build: ## compile bin/sfcctl
 	$(GO) build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/sfcctl ./cmd/sfcctl
+
+.PHONY: demo
+demo: as-root deps build ## record real traffic, send it through the example chain over AF_XDP, account for every packet (as root)
+	bin/sfcctl record --out bin/demo.pcapng
+	bin/sfcctl replay --chain testbed/examples/edge.yaml --in bin/demo.pcapng --out bin/demo-out.pcapng --drops bin/demo-drops.pcapng
+	@echo; echo "The packets are in bin/demo.pcapng, bin/demo-out.pcapng and, with reasons, bin/demo-drops.pcapng."
+
+.PHONY: as-root
+as-root:
+	@if [ "$$(id -u)" != 0 ]; then echo "this makes network namespaces, which only root may: run it with sudo" >&2; exit 1; fi
 
 .PHONY: test
 test: deps ## run every test this machine can run; skipped ones are counted with reasons
@@ -65,6 +75,7 @@ check: generate format lint ## what a change must pass: nothing generated is sta
 deps: ## install the Debian packages that are missing (as root)
 	@missing=; \
 	for p in $(NEEDED); do command -v $${p%%:*} >/dev/null || missing="$$missing $${p##*:}"; done; \
+	test -e /usr/include/stdio.h || missing="$$missing libc6-dev"; \
 	test -z "$$missing" && exit 0; \
 	if [ "$$(id -u)" != 0 ]; then echo "missing Debian packages; as root: apt-get install$$missing" >&2; exit 1; fi; \
 	apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
