@@ -151,11 +151,24 @@ func TestLeaksSeesEachKind(t *testing.T) {
 func TestLeaksSeesThreadInOtherNamespace(t *testing.T) {
 	Root(t)
 	before := take()
-	moved, stop := make(chan error), make(chan struct{})
+	moved, stop, back := make(chan error), make(chan struct{}), make(chan error)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread()
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			moved <- err
+			return
+		}
+		defer home.Close()
 		moved <- unix.Unshare(unix.CLONE_NEWNET)
 		<-stop
+		// Ending locked instead would leave the process's main thread, should
+		// this be it, in the namespace for good.
+		err = unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)
+		if err == nil {
+			runtime.UnlockOSThread()
+		}
+		back <- err
 	}()
 	if err := <-moved; err != nil {
 		t.Fatal(err)
@@ -164,8 +177,11 @@ func TestLeaksSeesThreadInOtherNamespace(t *testing.T) {
 		t.Errorf("thread not found in %s", left)
 	}
 	close(stop)
+	if err := <-back; err != nil {
+		t.Fatal(err)
+	}
 	if left := before.left(leakWait); len(left) > 0 {
-		t.Errorf("thread ended, yet left: %q", left)
+		t.Errorf("thread is back, yet left: %q", left)
 	}
 }
 

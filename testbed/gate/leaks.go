@@ -107,10 +107,10 @@ func (t things) descriptors() {
 	}
 }
 
-// namespaces adds threads that are in another network namespace than the main
-// thread, named namespaces, and interfaces of the caller's namespace.
+// namespaces adds threads that are in another network namespace than the
+// caller, named namespaces, and interfaces of the caller's namespace.
 func (t things) namespaces() {
-	home, _ := os.Readlink("/proc/self/ns/net")
+	home, _ := os.Readlink("/proc/thread-self/ns/net")
 	tasks, _ := os.ReadDir("/proc/self/task")
 	for _, e := range tasks {
 		ns, err := os.Readlink("/proc/self/task/" + e.Name() + "/ns/net")
