@@ -16,7 +16,7 @@ import (
 // VethOptions configure a pair of links. The zero value selects the defaults.
 type VethOptions struct {
 	// MTU in bytes, of both ends. A frame may be MTU + 14 bytes long, plus 4
-	// with a VLAN tag. Native XDP on veth needs at most 3,498 (Linux 6.18,
+	// with a VLAN tag. Native XDP on veth needs at most 3,506 (Linux 6.18,
 	// 4 KiB pages). Default 1500.
 	MTU int
 	// Queues is the number of receive and of transmit queues of each end.
