@@ -304,6 +304,26 @@ func BenchmarkLookup(b *testing.B) {
 	}
 }
 
+// BenchmarkLinear is the alternative to BenchmarkLookup: rule after rule.
+func BenchmarkLinear(b *testing.B) {
+	for _, n := range []int{1, 100, 1000, MaxRules} {
+		rng := rand.New(rand.NewPCG(1, uint64(n)))
+		rules := make([]Rule, n)
+		for i := range rules {
+			rules[i] = randomRule(rng, false)
+		}
+		packets := make([]packet.Info, 1024)
+		for i := range packets {
+			packets[i] = matching(rng, &rules[rng.IntN(n)])
+		}
+		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				oracle(rules, 0, &packets[i%len(packets)])
+			}
+		})
+	}
+}
+
 func BenchmarkCompile(b *testing.B) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	rules := make([]Rule, MaxRules)
