@@ -106,6 +106,34 @@ func threadTime(tb testing.TB) int64 {
 	return t.Nano()
 }
 
+// BenchmarkSteerHostile is the worst that rules can do: every second one matches
+// the frame's source and not its port, the others the reverse, so that summaries
+// tell nothing and all words are read.
+func BenchmarkSteerHostile(b *testing.B) {
+	needKernel(b)
+	for _, n := range []int{100, 1000, classify.MaxRules} {
+		rules := make([]classify.Rule, n)
+		for i := range rules {
+			rules[i] = shapes["v4"].rule(0)
+			if i%2 == 0 {
+				rules[i].DstPorts = classify.PortRange{Lo: 1, Hi: 1}
+			} else {
+				rules[i].Src = netip.MustParsePrefix("11.0.0.0/24")
+			}
+		}
+		s := onePort(b, compile(b, rules))
+		b.Run(fmt.Sprintf("chains=%d", n), func(b *testing.B) {
+			best := 0.0
+			for i := 0; b.Loop(); i++ {
+				if _, ns := runMany(b, s.ports[0].prog, shapes["v4"].frame(0)); i == 0 || ns < best {
+					best = ns
+				}
+			}
+			b.ReportMetric(best, "ns/pkt")
+		})
+	}
+}
+
 // BenchmarkSteerAllCPUs is BenchmarkSteer with every CPU at it, on one port, as
 // with a NIC of several queues: what they share (the sequence number) costs.
 func BenchmarkSteerAllCPUs(b *testing.B) {
