@@ -50,8 +50,9 @@ var levels = map[string]int{
 	"nf/nftest": 3,
 
 	// What knows them all.
-	"testbed/record": 4,
-	"testbed/replay": 4,
+	"testbed/record":   4,
+	"testbed/replay":   4,
+	"testbed/scenario": 4,
 
 	// Programs.
 	"cmd/sfcctl":      5,
@@ -66,7 +67,7 @@ var owners = []struct {
 	code, tests []string
 }{
 	{"github.com/cilium/ebpf", []string{"bpf", "testbed/..."}, []string{"dataplane/xsk"}},
-	{"github.com/bytecodealliance/wasmtime-go", []string{"nf/wasm"}, []string{"nf/..."}},
+	{"github.com/bytecodealliance/wasmtime-go", []string{"nf/wasm"}, []string{"nf/...", "testbed/scenario"}},
 	{"github.com/vishvananda/netlink", []string{"bpf", "testbed/..."}, []string{"dataplane/xsk"}},
 	{"github.com/santhosh-tekuri/jsonschema", []string{"nf"}, nil},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, nil},

@@ -78,7 +78,7 @@ func openLive(e *engine, t *tracker, rep *Report, opts Options) (_ *live, err er
 	if err := l.start(e, t, rep, opts); err != nil {
 		return nil, err
 	}
-	return l, l.ends()
+	return l, l.ends(e.plan.Ports)
 }
 
 // links makes the namespaces and the veth pairs between them.
@@ -195,13 +195,25 @@ func (l *live) start(e *engine, t *tracker, rep *Report, opts Options) (err erro
 	return nil
 }
 
-// ends opens both far ends.
-func (l *live) ends() (err error) {
+// ends opens both far ends. A port that others forward to in the kernel needs a
+// far end that polls.
+func (l *live) ends(planned []chains.Port) (err error) {
+	far := []*netns.Link{l.c0, l.s0}
+	for _, p := range planned {
+		if p.Forward < 0 {
+			continue
+		}
+		stub, err := far[p.Forward].EnableNAPI()
+		if err != nil {
+			return err
+		}
+		l.push(stub.Close)
+	}
 	if l.sender, err = trafgen.OpenSender(l.c0); err != nil {
 		return err
 	}
 	l.push(l.sender.Close)
-	for _, link := range []*netns.Link{l.c0, l.s0} {
+	for _, link := range far {
 		r, err := trafgen.OpenReceiver(link)
 		if err != nil {
 			return err
