@@ -93,9 +93,10 @@ type Config struct {
 	// PacketTime says that the Observer sets b.NowNs from packets: then the
 	// periodic calls of functions follow that clock, and stop without traffic.
 	PacketTime bool
-	// SpinTurns is how many empty turns to spin before sleeping in poll.
-	// Default 64.
-	SpinTurns int
+	// Spin is how long to look for more after the last packet before sleeping
+	// in poll: long enough for an answer to find the worker awake. Default
+	// 100 us.
+	Spin time.Duration
 }
 
 func (c *Config) validate() error {
@@ -171,8 +172,8 @@ func NewWorker(cfg Config) (*Worker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	if cfg.SpinTurns == 0 {
-		cfg.SpinTurns = 64
+	if cfg.Spin == 0 {
+		cfg.Spin = 100 * time.Microsecond
 	}
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
@@ -243,6 +244,9 @@ func (w *Worker) Run(done func() bool) {
 	close(w.done)
 }
 
+// spinCheck is how many empty turns pass between two looks at the clock.
+const spinCheck = 16
+
 // tickEvery is the period of chains.Runner.Tick.
 const tickEvery = 100 * time.Millisecond
 
@@ -257,7 +261,7 @@ func (w *Worker) run() {
 				publish = w.now + uint64(tickEvery)
 				w.shared.publish(&w.local)
 			}
-		} else if empty++; empty > w.cfg.SpinTurns {
+		} else if empty++; empty%spinCheck == 0 && w.clock.Now()-w.now > uint64(w.cfg.Spin) {
 			w.sleep()
 			empty = 0
 		}
