@@ -2,17 +2,14 @@ package nftest
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"sfc/dataplane/packet"
-	"sfc/nf/build"
 )
 
 // burster is a Runner that can run one burst again and again.
@@ -25,12 +22,16 @@ type burster interface {
 
 // aclRules returns the rules of a plausible access list: n of them, prefixes of
 // 8 to 32 bits, ports, protocols, the last of them permitting most traffic.
-func aclRules(n int) string {
+func aclRules(n int, ip6 bool) string {
 	rng := rand.New(rand.NewPCG(7, 7))
 	var rules []string
 	for range n - 1 {
 		r := fmt.Sprintf(`{"action":"deny","src":"10.%d.%d.0/%d","dst":"172.16.%d.0/%d"`,
 			rng.IntN(64), rng.IntN(256), 16+rng.IntN(17), rng.IntN(64), 20+rng.IntN(13))
+		if ip6 {
+			r = fmt.Sprintf(`{"action":"deny","src":"2001:db8:%x:%x::/%d","dst":"2001:db8:%x::/%d"`,
+				rng.IntN(64), rng.IntN(256), 48+rng.IntN(17), rng.IntN(64), 40+rng.IntN(9))
+		}
 		switch rng.IntN(3) {
 		case 0:
 			r += fmt.Sprintf(`,"proto":"tcp","dst_ports":"%d"`, 1+rng.IntN(1024))
@@ -40,7 +41,7 @@ func aclRules(n int) string {
 		}
 		rules = append(rules, r+"}")
 	}
-	rules = append(rules, `{"action":"permit","src":"10.0.0.0/8"}`)
+	rules = append(rules, `{"action":"permit","src":"`+map[bool]string{false: "10.0.0.0/8", true: "2001:db8::/32"}[ip6]+`"}`)
 	return `{"default":"deny","rules":[` + strings.Join(rules, ",") + `]}`
 }
 
@@ -54,14 +55,35 @@ func randomFlows(n int, ip6 bool) []Packet {
 		binary.LittleEndian.PutUint64(b[8:], rng.Uint64())
 		s := Spec{Proto: packet.ProtoUDP, SPort: uint16(1024 + rng.IntN(60000)), DPort: uint16(1 + rng.IntN(60000)), Payload: make([]byte, 18), TTL: 255}
 		if ip6 {
-			copy(a[:], "\x20\x01\x0d\xb8")
-			copy(b[:], "\x20\x01\x0d\xb8")
+			copy(a[:], []byte{0x20, 0x01, 0x0d, 0xb8, 0, a[8] % 64, 0, a[9]})
+			copy(b[:], []byte{0x20, 0x01, 0x0d, 0xb8, 0, b[8] % 64})
 			s.Src, s.Dst = netip.AddrFrom16(a), netip.AddrFrom16(b)
 		} else {
 			s.Src = netip.AddrFrom4([4]byte{10, a[8] % 64, a[9], a[10]})
 			s.Dst = netip.AddrFrom4([4]byte{172, 16, b[8] % 64, b[9]})
 		}
 		out[i] = s.Packet(uint64(i) * 100)
+	}
+	return out
+}
+
+// randomQueries turns half of the packets into DNS queries, half of these for
+// listed names.
+func randomQueries(n int, ip6 bool) []Packet {
+	rng := rand.New(rand.NewPCG(5, 6))
+	out := randomFlows(n, ip6)
+	for i := range out {
+		if rng.IntN(2) == 0 {
+			continue
+		}
+		s := udp
+		if ip6 {
+			s = udp6
+		}
+		name := fmt.Sprintf("ads%d", rng.IntN(20000))
+		s.Payload = append([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 'w', 'w', 'w', byte(len(name))}, name...)
+		s.Payload = append(s.Payload, "\x07example\x00\x00\x01\x00\x01"...)
+		out[i] = s.Packet(out[i].RxNs)
 	}
 	return out
 }
@@ -74,31 +96,32 @@ func BenchmarkCatalogue(b *testing.B) {
 	for i := range many {
 		many[i] = fmt.Sprintf("%q", fmt.Sprintf("ads%d.example", i))
 	}
-	for _, bc := range []struct{ name, function, config string }{
-		{"hop", "hop", `{"src_mac":"02:aa:bb:cc:dd:ee","dst_mac":"02:11:22:33:44:55"}`},
-		{"acl=1", "acl", aclRules(1)},
-		{"acl=100", "acl", aclRules(100)},
-		{"acl=1000", "acl", aclRules(1000)},
-		{"ratelimit", "ratelimit", `{"rate":1000}`},
-		{"dnsguard", "dnsguard", `{"block":[` + strings.Join(many, ",") + `]}`},
+	same := func(config string) func(bool) string { return func(bool) string { return config } }
+	rules := func(n int) func(bool) string { return func(ip6 bool) string { return aclRules(n, ip6) } }
+	names := same(`{"block":[` + strings.Join(many, ",") + `]}`)
+	for _, bc := range []struct {
+		name, function string
+		config         func(ip6 bool) string
+		packets        func(n int, ip6 bool) []Packet
+	}{
+		{"hop", "hop", same(`{"src_mac":"02:aa:bb:cc:dd:ee","dst_mac":"02:11:22:33:44:55"}`), randomFlows},
+		{"acl=1", "acl", rules(1), randomFlows},
+		{"acl=100", "acl", rules(100), randomFlows},
+		{"acl=1000", "acl", rules(1000), randomFlows},
+		{"ratelimit", "ratelimit", same(`{"rate":1000}`), randomFlows},
+		{"dnsguard", "dnsguard", names, randomFlows},
+		{"dnsguard-queries", "dnsguard", names, randomQueries},
 	} {
 		for _, ip6 := range []bool{false, true} {
 			for _, burst := range []int{1, 8, 32, 64} {
 				family := map[bool]string{false: "ip4", true: "ip6"}[ip6]
 				name := fmt.Sprintf("nf=%s/%s/burst=%d", bc.name, family, burst)
+				config, packets := bc.config(ip6), bc.packets(32*burst, ip6)
 				b.Run(name+"/wasm", func(b *testing.B) {
-					benchBursts(b, newSandboxed(b, bc.function), bc.config, burst, ip6)
+					benchBursts(b, newSandboxed(b, bc.function), config, burst, packets)
 				})
 				b.Run(name+"/native", func(b *testing.B) {
-					c, err := NewCompiled(filepath.Join("..", "catalog", bc.function))
-					if errors.Is(err, build.ErrNoCompiler) {
-						b.Skip(err)
-					}
-					if err != nil {
-						b.Fatal(err)
-					}
-					b.Cleanup(func() { c.Close() })
-					benchBursts(b, c, bc.config, burst, ip6)
+					benchBursts(b, newCompiled(b, bc.function), config, burst, packets)
 				})
 			}
 		}
@@ -107,11 +130,10 @@ func BenchmarkCatalogue(b *testing.B) {
 
 // benchBursts runs 32 different bursts in turn and reports the median of the
 // turns. Only the time in the function counts, not the laying out of packets.
-func benchBursts(b *testing.B, r burster, config string, burst int, ip6 bool) {
+func benchBursts(b *testing.B, r burster, config string, burst int, packets []Packet) {
 	if err := r.Configure([]byte(config)); err != nil {
 		b.Fatal(err)
 	}
-	packets := randomFlows(32*burst, ip6)
 	var turns []float64
 	for b.Loop() {
 		before := r.Spent()

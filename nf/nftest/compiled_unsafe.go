@@ -52,17 +52,18 @@ type Compiled struct {
 	ns                 uint64 // spent in the function
 }
 
-// NewCompiled compiles the sources in dir with build.Native and loads them.
+// NewCompiled compiles the sources in dir with build.Native, which gets the
+// flags, and loads them.
 // Errors wrap build.ErrNoCompiler when there is no clang. The caller calls
 // Close.
-func NewCompiled(dir string) (_ *Compiled, err error) {
+func NewCompiled(dir string, flags ...string) (_ *Compiled, err error) {
 	tmp, err := os.MkdirTemp("", "sfc-compiled-")
 	if err != nil {
 		return nil, fmt.Errorf("compile %s: %w", dir, err)
 	}
 	defer os.RemoveAll(tmp)
 	so := filepath.Join(tmp, "function.so")
-	if err := build.Native(dir, so); err != nil {
+	if err := build.Native(dir, so, flags...); err != nil {
 		return nil, err
 	}
 	mem, err := unix.Mmap(-1, 0, nf.DataStart, unix.PROT_READ|unix.PROT_WRITE,

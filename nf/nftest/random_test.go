@@ -53,6 +53,21 @@ func TestRandom(t *testing.T) {
 	}
 }
 
+// TestNoUndefinedBehaviour runs random cases on builds that stop the process at
+// the first overflow, misaligned access or index out of bounds.
+func TestNoUndefinedBehaviour(t *testing.T) {
+	seed := testSeed(t)
+	for _, name := range native.Names() {
+		t.Run(name, func(t *testing.T) {
+			checked := newCompiled(t, name, "-fsanitize=undefined", "-fsanitize-trap=undefined")
+			for i := range uint64(150) {
+				g := newGen(seed + i)
+				Compare(t, g.config(name), g.packets(1+g.IntN(100)), NewReference(name), checked)
+			}
+		})
+	}
+}
+
 // The fuzz targets take a seed for a whole case, and bytes that stand in for a
 // configuration, a frame and what the parser found.
 

@@ -59,13 +59,16 @@ static inline uint64_t sources_hash(struct sfc_addr a, uint64_t seed) {
 
 // tags_match returns the ways whose tag is t, one bit each.
 static inline uint32_t tags_match(tags have, uint16_t t) {
-#ifdef __wasm_simd128__
 	typedef int16_t lanes __attribute__((vector_size(2 * WAYS)));
-	return __builtin_wasm_bitmask_i16x8((lanes)(have == t));
+	lanes same = (lanes)(have == t);
+#if defined(__wasm_simd128__)
+	return __builtin_wasm_bitmask_i16x8(same);
+#elif defined(__SSE2__)
+	return (uint32_t)__builtin_ia32_pmovmskb128(__builtin_ia32_packsswb128(same, same)) & 0xff;
 #else
 	uint32_t bits = 0;
 	for (int i = 0; i < WAYS; i++)
-		bits |= (uint32_t)(have[i] == t) << i;
+		bits |= (uint32_t)(same[i] != 0) << i;
 	return bits;
 #endif
 }
