@@ -15,7 +15,7 @@ func newNF(e env) *cobra.Command {
 		Example: `  sfcctl nf inspect acl.wasm
   sfcctl nf build ./myfilter`,
 	}
-	cmd.AddCommand(newNFInspect(e), newNFBuild(e))
+	cmd.AddCommand(newNFInspect(e), newNFBuild(e), newNFTest(e))
 	return cmd
 }
 

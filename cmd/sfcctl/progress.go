@@ -41,10 +41,22 @@ func (p *progress) show(done, total int) {
 	fmt.Fprintf(p.e.stderr, "\r[%s%s] %d of %d %s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full), done, total, p.unit)
 }
 
+// above writes a line to stderr, above the progress if that is shown.
+func (p *progress) above(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wipe()
+	fmt.Fprintf(p.e.stderr, format, args...)
+}
+
 // clear wipes the line.
 func (p *progress) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.wipe()
+}
+
+func (p *progress) wipe() {
 	if p.on {
 		fmt.Fprintf(p.e.stderr, "\r%s\r", strings.Repeat(" ", barWidth+40))
 		p.on = false

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -46,21 +47,8 @@ when not or when the replay could not run, 2 for a wrong command line.`,
 			if err := opts.Validate(); err != nil {
 				return &usageError{err, cmd.CommandPath()}
 			}
-			bar := newProgress(e, "packets")
-			opts.Progress = bar.show
-			opts.Events = func(ev wasm.Event) {
-				bar.clear()
-				fmt.Fprintf(e.stderr, "sfcctl: function %s: %s: %s\n", ev.Function, ev.Kind, ev.Text)
-			}
-			rep, err := replay.Run(cmd.Context(), opts)
-			bar.clear()
-			if rep == nil {
-				return err
-			}
-			if asJSON {
-				return errors.Join(printJSON(e.stdout, rep), err)
-			}
-			return errors.Join(rep.Print(e.stdout), err)
+			_, err = runReplay(cmd.Context(), e, opts, asJSON)
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -81,6 +69,25 @@ when not or when the replay could not run, 2 for a wrong command line.`,
 		}
 	}
 	return cmd
+}
+
+// runReplay replays with progress and the functions' events on stderr and the
+// report on stdout. The report is nil when the replay did not start.
+func runReplay(ctx context.Context, e env, opts replay.Options, asJSON bool) (*replay.Report, error) {
+	bar := newProgress(e, "packets")
+	opts.Progress = bar.show
+	opts.Events = func(ev wasm.Event) {
+		bar.above("sfcctl: function %s: %s: %s\n", ev.Function, ev.Kind, ev.Text)
+	}
+	rep, err := replay.Run(ctx, opts)
+	bar.clear()
+	if rep == nil {
+		return nil, err
+	}
+	if asJSON {
+		return rep, errors.Join(printJSON(e.stdout, rep), err)
+	}
+	return rep, errors.Join(rep.Print(e.stdout), err)
 }
 
 // parseRate reads packets per second, or max for 0.

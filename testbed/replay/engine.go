@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"sfc/chains"
 	"sfc/dataplane"
@@ -43,11 +44,16 @@ func newEngine(opts Options) (_ *engine, err error) {
 			err = errors.Join(err, e.close())
 		}
 	}()
-	specs := make([]chains.Spec, len(opts.Chains))
-	for i, file := range opts.Chains {
-		if specs[i], err = chains.Load(file); err != nil {
+	specs := slices.Clone(opts.Specs)
+	for _, file := range opts.Chains {
+		spec, err := chains.Load(file)
+		if err != nil {
 			return nil, err
 		}
+		specs = append(specs, spec)
+	}
+	if err := checkOutputs(opts, modules(specs)); err != nil {
+		return nil, err
 	}
 	mods, err := chains.LoadModules(specs, opts.Limits)
 	if err != nil {

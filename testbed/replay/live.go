@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"sfc/bpf"
@@ -226,14 +225,14 @@ func (l *live) ends(planned []chains.Port) (err error) {
 
 // runLive sends the capture through a world of its own.
 func runLive(ctx context.Context, e *engine, src *source, t *tracker, rep *Report, opts Options) (err error) {
-	if os.Geteuid() != 0 {
-		return ErrNotRoot
-	}
 	l, err := openLive(e, t, rep, opts)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
+	if err := t.open(); err != nil {
+		return err
+	}
 	if err := l.run(ctx, src, t, rep, opts, &steering{table: e.table, port: e.plan.Ports[portIn]}); err != nil {
 		return err
 	}
@@ -244,33 +243,36 @@ func runLive(ctx context.Context, e *engine, src *source, t *tracker, rep *Repor
 var ErrNotRoot = errors.New("a live replay needs root: CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_SYS_ADMIN (network namespaces) " +
 	"and CAP_IPC_LOCK; run it with sudo, or give --offline, which needs none of them")
 
-// run sends, and takes in what comes out, until every packet has its fate.
+// run sends, and takes in what comes out, until every packet has its fate. When
+// ctx ends or the capture cannot be read on, it sends no more and returns why.
 func (l *live) run(ctx context.Context, src *source, t *tracker, rep *Report, opts Options, s *steering) error {
 	start := time.Now()
 	defer func() { rep.Seconds = time.Since(start).Seconds() }()
 	batch := make([][]byte, 0, packet.BurstSize)
 	sent, eof := 0, false
 	last, lastFate := uint64(0), start
+	var stopped error
 	for {
-		if err := ctx.Err(); err != nil {
-			return err
+		if !eof {
+			stopped = ctx.Err()
+			eof = stopped != nil
 		}
 		batch = batch[:0]
 		for !eof && len(batch) < cap(batch) && t.room() && due(opts.Rate, sent, start) {
 			timeNs, data, cut, err := src.next()
-			if err == io.EOF {
-				eof = true
-				break
-			}
 			if err != nil {
-				return err
+				eof = true
+				if err != io.EOF {
+					stopped = err
+				}
+				break
 			}
 			if t.add(timeNs, data, s.steer(data, cut)) {
 				batch = append(batch, data)
 			}
 			sent++
 		}
-		if err := l.send(ctx, batch); err != nil {
+		if err := l.send(batch); err != nil {
 			return err
 		}
 		if err := l.collect(t, len(batch) == 0); err != nil {
@@ -281,7 +283,7 @@ func (l *live) run(ctx context.Context, src *source, t *tracker, rep *Report, op
 			last, lastFate = now, time.Now()
 			opts.Progress(int(now), 0)
 		case eof && t.idle():
-			return nil
+			return stopped
 		case !t.idle() && time.Since(lastFate) > stallTimeout:
 			// Whatever this was, it will not come: it is lost, go on.
 			t.giveUp()
@@ -298,7 +300,7 @@ func due(rate, sent int, start time.Time) bool {
 }
 
 // send puts a batch on the link, waiting while the link is busy.
-func (l *live) send(ctx context.Context, batch [][]byte) error {
+func (l *live) send(batch [][]byte) error {
 	for tries := 0; len(batch) > 0; {
 		n, err := l.sender.Send(batch)
 		if err != nil {
@@ -311,9 +313,6 @@ func (l *live) send(ctx context.Context, batch [][]byte) error {
 		}
 		if tries++; tries > 20_000 {
 			return fmt.Errorf("link %s stays busy", l.c0.Name)
-		}
-		if err := ctx.Err(); err != nil {
-			return err
 		}
 		time.Sleep(50 * time.Microsecond)
 	}

@@ -36,7 +36,7 @@ func (p *capturePort) Receive(f []packet.Frame) int {
 	n := 0
 	for n < min(len(f), p.burst) && p.t.room() {
 		if p.ctx.Err() != nil {
-			p.finish(p.ctx.Err())
+			p.finish(p.ctx.Err()) // what was sent goes on to its fate
 			break
 		}
 		timeNs, data, cut, err := p.source.next()
@@ -110,6 +110,9 @@ type stackSink struct{}
 
 func (stackSink) Inject([]byte) bool { return true }
 
+// attachOffline stands in a report where no XDP program was attached.
+const attachOffline = "offline"
+
 // runOffline takes the capture through the worker on this goroutine's
 // schedule: no root, no kernel, the same code from burst to verdict.
 func runOffline(ctx context.Context, e *engine, src *source, t *tracker, rep *Report, opts Options) error {
@@ -128,7 +131,10 @@ func runOffline(ctx context.Context, e *engine, src *source, t *tracker, rep *Re
 	if err != nil {
 		return err
 	}
-	rep.Mode.Attach, rep.Mode.Bind, rep.Mode.Workers, rep.Mode.Core, rep.Mode.Stack = "offline", "memory", 1, -1, "none"
+	if err := t.open(); err != nil {
+		return err
+	}
+	rep.Mode.Attach, rep.Mode.Bind, rep.Mode.Workers, rep.Mode.Core, rep.Mode.Stack = attachOffline, "memory", 1, -1, "none"
 	w.Run(func() bool {
 		opts.Progress(int(t.progress()), 0)
 		return in.done && t.idle()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"sfc/chains"
 	"sfc/nf"
 	"sfc/nf/wasm"
 )
@@ -23,10 +24,12 @@ const (
 	ClockWall Clock = "wall"
 )
 
-// Options configure [Run]. In and Chains are required.
+// Options configure [Run]. In and a chain are required.
 type Options struct {
 	// Chains are chain files.
 	Chains []string
+	// Specs are chains beside those, each with its functions' Config set.
+	Specs []chains.Spec
 	// In is the capture that is sent.
 	In string
 	// Out receives the packets that came out, in the order they were sent, as
@@ -79,7 +82,7 @@ func (o Options) Validate() error {
 	switch {
 	case o.In == "":
 		return errors.New("no capture given: name one with --in")
-	case len(o.Chains) == 0:
+	case len(o.Chains)+len(o.Specs) == 0:
 		return errors.New("no chain given: name a file with --chain")
 	case o.Loop < 1:
 		return fmt.Errorf("loop %d: send the capture at least once", o.Loop)
@@ -90,7 +93,8 @@ func (o Options) Validate() error {
 	case o.Keep && o.Offline:
 		return errors.New("keep needs namespaces, which an offline replay has none of: drop one of the two")
 	}
-	return nil
+	inputs := append([]string{o.In}, o.Chains...)
+	return checkOutputs(o, append(inputs, modules(o.Specs)...))
 }
 
 // Names of the ports of the testbed, in index order: the capture is sent into

@@ -19,7 +19,11 @@ func (r *Report) Print(out io.Writer) error {
 	}
 	w.line("capture\t%s: %d packets%s, sent %s", r.Capture.File, r.Capture.Packets, cutNote(r.Capture.Cut), times(r.Capture.Loops))
 	w.line("chain\t%s", strings.Join(names, ", "))
-	w.line("mode\tXDP %s, bind %s, %d worker%s, memory %s, clock %s", r.Mode.Attach, r.Mode.Bind, r.Mode.Workers, core(r.Mode.Core), r.Mode.Memory, r.Mode.Clock)
+	if r.Mode.Attach == attachOffline {
+		w.line("mode\toffline, memory %s, clock %s", r.Mode.Memory, r.Mode.Clock)
+	} else {
+		w.line("mode\tXDP %s, bind %s, %d worker%s, memory %s, clock %s", r.Mode.Attach, r.Mode.Bind, r.Mode.Workers, core(r.Mode.Core), r.Mode.Memory, r.Mode.Clock)
+	}
 	w.line("")
 	w.line("sent\t%d", r.Sent)
 	w.line("received\t%d", r.Received)

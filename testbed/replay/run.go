@@ -3,19 +3,26 @@ package replay
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"runtime"
 	"time"
 
 	"sfc/dataplane"
 )
 
-// Run replays a capture. The report is complete when err is nil, and as far as
-// the run got when it is not: ErrUnbalanced means that it ended and does not
-// add up, a context's error that it was interrupted. Nothing is left behind.
+// Run replays a capture. The report is complete when err is nil. ErrUnbalanced
+// means that the replay ended and does not add up; a context's error that it
+// was interrupted: the report tells what became of the packets sent until then.
+// With any other error there may be no report. Nothing is left behind, and no
+// file written unless the replay started.
 func Run(ctx context.Context, opts Options) (rep *Report, err error) {
 	opts = opts.withDefaults()
 	if err := opts.Validate(); err != nil {
 		return nil, err
+	}
+	if !opts.Offline && os.Geteuid() != 0 {
+		return nil, ErrNotRoot
 	}
 	rep = &Report{Dropped: map[string]uint64{}, Mode: Mode{Clock: opts.Clock, Core: -1}}
 	src, err := openSource(opts, &rep.Capture)
@@ -33,25 +40,26 @@ func Run(ctx context.Context, opts Options) (rep *Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
-	out, err := openSinks(opts)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, out.close()) }()
-
-	t := newTracker(opts, rep, out)
+	t := newTracker(opts, rep)
 	t.names = e.reasonName
+	defer func() { err = errors.Join(err, t.sinks.close()) }()
 	start := time.Now()
 	if opts.Offline {
 		err = runOffline(ctx, e, src, t, rep, opts)
 	} else {
 		err = runLive(ctx, e, src, t, rep, opts)
 	}
+	if !t.started {
+		return nil, err
+	}
 	if rep.Seconds == 0 {
 		rep.Seconds = time.Since(start).Seconds()
 	}
 	e.describe(rep)
 	t.finish()
+	if stopped := ctx.Err(); stopped != nil && errors.Is(err, stopped) {
+		err = fmt.Errorf("interrupted after %d packets: %w", rep.Sent, err)
+	}
 	if err == nil {
 		err = t.err
 	}

@@ -3,7 +3,10 @@ package replay
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
+	"sfc/chains"
 	"sfc/testbed/capture"
 )
 
@@ -12,6 +15,7 @@ type sinks struct {
 	out, drops *capture.Writer
 }
 
+// openSinks creates the files that are asked for.
 func openSinks(opts Options) (s sinks, err error) {
 	if opts.Out != "" {
 		if s.out, err = capture.Create(opts.Out); err != nil {
@@ -20,7 +24,7 @@ func openSinks(opts Options) (s sinks, err error) {
 	}
 	if opts.Drops != "" {
 		if s.drops, err = capture.Create(opts.Drops); err != nil {
-			return s, errors.Join(fmt.Errorf("--drops: %w", err), s.close())
+			return sinks{}, errors.Join(fmt.Errorf("--drops: %w", err), s.close())
 		}
 	}
 	return s, nil
@@ -49,4 +53,54 @@ func (s sinks) close() error {
 		errs = append(errs, s.drops.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// checkOutputs refuses files to write that would overwrite an input or each
+// other, and those whose folder does not exist.
+func checkOutputs(opts Options, inputs []string) error {
+	for _, o := range []struct{ flag, path, other string }{
+		{"--out", opts.Out, opts.Drops}, {"--drops", opts.Drops, ""},
+	} {
+		if o.path == "" {
+			continue
+		}
+		for _, in := range inputs {
+			if sameFile(o.path, in) {
+				return fmt.Errorf("%s %s would overwrite the input %s: give it another name", o.flag, o.path, in)
+			}
+		}
+		if o.other != "" && sameFile(o.path, o.other) {
+			return fmt.Errorf("%s and --drops are both %s: give each a name of its own", o.flag, o.path)
+		}
+		if _, err := os.Stat(filepath.Dir(o.path)); err != nil {
+			return fmt.Errorf("%s %s: %w: make the folder first", o.flag, o.path, err)
+		}
+	}
+	return nil
+}
+
+// sameFile reports whether two paths name one regular file, or would once it
+// exists. A device such as /dev/null may be named twice.
+func sameFile(a, b string) bool {
+	sa, errA := os.Stat(a)
+	sb, errB := os.Stat(b)
+	if errA == nil && errB == nil {
+		return os.SameFile(sa, sb) && sa.Mode().IsRegular()
+	}
+	a, errA = filepath.Abs(a)
+	b, errB = filepath.Abs(b)
+	return errA == nil && errB == nil && a == b
+}
+
+// modules lists the files that specs name: modules and configurations.
+func modules(specs []chains.Spec) (paths []string) {
+	for _, s := range specs {
+		for _, f := range s.Functions {
+			paths = append(paths, f.Module)
+			if f.ConfigFile != "" {
+				paths = append(paths, f.ConfigFile)
+			}
+		}
+	}
+	return paths
 }

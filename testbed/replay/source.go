@@ -18,6 +18,7 @@ type source struct {
 
 	f      *os.File
 	r      *capture.Reader
+	ahead  *capture.Packet // read and not yet given
 	loop   int
 	begun  bool  // this loop has sent a packet
 	shift  int64 // added to the capture's times in this loop
@@ -28,19 +29,39 @@ type source struct {
 // next, in ns.
 const loopGap = 1_000_000
 
+// openSource opens a capture and makes sure that there is something to send.
 func openSource(opts Options, rep *CaptureReport) (*source, error) {
 	*rep = CaptureReport{File: opts.In, Loops: opts.Loop}
 	s := &source{file: opts.In, loops: opts.Loop, rep: rep}
 	if err := s.open(); err != nil {
 		return nil, err
 	}
+	p, err := s.r.Next()
+	switch {
+	case err == io.EOF:
+		err = fmt.Errorf("capture %s %w", s.file, errEmpty)
+	case err != nil && endsPartWay(err):
+		err = fmt.Errorf("capture %s %w: %w", s.file, errEmpty, err)
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	s.ahead = &p
 	return s, nil
+}
+
+// endsPartWay reports whether the packets read before err are good.
+func endsPartWay(err error) bool {
+	var cut *capture.TruncatedError
+	var bad *capture.CorruptError
+	return errors.As(err, &cut) || errors.As(err, &bad)
 }
 
 func (s *source) open() error {
 	f, err := os.Open(s.file)
 	if err != nil {
-		return fmt.Errorf("open capture: %w", err)
+		return fmt.Errorf("open capture: %w; give the path of a pcap or pcapng file", err)
 	}
 	r, err := capture.NewReader(f, s.file)
 	if err != nil {
@@ -59,14 +80,14 @@ func (s *source) close() {
 }
 
 // errEmpty is a capture without a packet to send.
-var errEmpty = errors.New("has no packets to send: record some traffic into it first")
+var errEmpty = errors.New("has no packet to send: record some traffic first")
 
 // next returns the next packet, io.EOF after the last loop; cut says that the
 // capture holds only the packet's beginning. A capture
 // that ends or is damaged part way is sent up to there, which rep.Error tells.
 func (s *source) next() (timeNs int64, data []byte, cut bool, err error) {
 	for {
-		p, err := s.r.Next()
+		p, err := s.read()
 		if err == nil {
 			first := s.loop == 0
 			if first {
@@ -83,19 +104,14 @@ func (s *source) next() (timeNs int64, data []byte, cut bool, err error) {
 			s.lastNs = max(s.lastNs, t)
 			return t, p.Data, p.Cut(), nil
 		}
-		var cut *capture.TruncatedError
-		var bad *capture.CorruptError
 		switch {
 		case err == io.EOF:
-		case errors.As(err, &cut), errors.As(err, &bad):
+		case endsPartWay(err):
 			s.rep.Error = err.Error()
 		default:
 			return 0, nil, false, err
 		}
 		s.close()
-		if s.rep.Packets == 0 {
-			return 0, nil, false, fmt.Errorf("%s %w", s.file, errEmpty)
-		}
 		s.loop++
 		s.begun = false
 		if s.loop == s.loops {
@@ -105,4 +121,13 @@ func (s *source) next() (timeNs int64, data []byte, cut bool, err error) {
 			return 0, nil, false, err
 		}
 	}
+}
+
+// read returns the next packet of the file.
+func (s *source) read() (capture.Packet, error) {
+	if p := s.ahead; p != nil {
+		s.ahead = nil
+		return *p, nil
+	}
+	return s.r.Next()
 }

@@ -63,6 +63,7 @@ type tracker struct {
 
 	latency *hdrhistogram.Histogram
 	report  *Report
+	started bool
 	sinks   sinks
 	err     error
 }
@@ -77,11 +78,21 @@ type dueFrame struct {
 // dueQueue is a queue of them.
 type dueQueue struct{ q []dueFrame }
 
-func newTracker(opts Options, rep *Report, s sinks) *tracker {
+func newTracker(opts Options, rep *Report) *tracker {
 	return &tracker{
-		opts: opts, report: rep, sinks: s, seed: maphash.MakeSeed(),
+		opts: opts, report: rep, seed: maphash.MakeSeed(),
 		latency: hdrhistogram.New(1, 60_000_000_000, 3),
 	}
+}
+
+// open creates the files to write. It comes last before the first packet, so
+// that a replay that cannot start overwrites nothing.
+func (t *tracker) open() (err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sinks, err = openSinks(t.opts)
+	t.started = err == nil
+	return err
 }
 
 func (t *tracker) rec(n uint64) *record { return &t.ring[n%uint64(len(t.ring))] }
