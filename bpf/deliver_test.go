@@ -2,7 +2,9 @@ package bpf
 
 import (
 	"bytes"
+	"errors"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -77,7 +79,8 @@ func flowFrame(i int) []byte {
 	return build(eth(0x0800), ip4(out4, 17, 0), udp(uint16(4000+i), 53), data(i))
 }
 
-// sendFlows sends n different frames through a packet socket.
+// sendFlows sends n different frames through a packet socket. In generic mode
+// they wait in a queue of the CPU, which whoever else loads the machine may fill.
 func sendFlows(ifindex, n int) error {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -85,9 +88,22 @@ func sendFlows(ifindex, n int) error {
 	}
 	defer unix.Close(fd)
 	for i := range n {
-		if err := unix.Sendto(fd, flowFrame(i), 0, &unix.SockaddrLinklayer{Ifindex: ifindex}); err != nil {
+		if err := sendPatiently(fd, ifindex, flowFrame(i)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sendPatiently sends a frame, again while there is no room for it, at most a
+// second.
+func sendPatiently(fd, ifindex int, frame []byte) (err error) {
+	for range 1000 {
+		err = unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: ifindex})
+		if !errors.Is(err, unix.ENOBUFS) {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return err
 }

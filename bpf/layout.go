@@ -45,7 +45,7 @@ func newLayout(t *classify.Table) *layout {
 	l.src6, l.src6Steps = l.search6(&t.Src6)
 	l.dst6, l.dst6Steps = l.search6(&t.Dst6)
 	l.align()
-	// The kernel refuses empty maps, and rule 0 is read past a short Path.
+	// The kernel refuses empty maps.
 	if len(l.tables) == 0 {
 		l.tables = make([]byte, 8)
 	}
