@@ -53,26 +53,31 @@ type Compiled struct {
 }
 
 // NewCompiled compiles the sources in dir with build.Native, which gets the
-// flags, and loads them.
-// Errors wrap build.ErrNoCompiler when there is no clang. The caller calls
-// Close.
-func NewCompiled(dir string, flags ...string) (_ *Compiled, err error) {
+// flags, and loads them. Errors wrap build.ErrNoCompiler when there is no clang.
+// The caller calls Close.
+func NewCompiled(dir string, flags ...string) (*Compiled, error) {
 	tmp, err := os.MkdirTemp("", "sfc-compiled-")
 	if err != nil {
 		return nil, fmt.Errorf("compile %s: %w", dir, err)
 	}
 	defer os.RemoveAll(tmp)
-	so := filepath.Join(tmp, "function.so")
-	if err := build.Native(dir, so, flags...); err != nil {
+	path := filepath.Join(tmp, "function.so")
+	if err := build.Native(dir, path, flags...); err != nil {
 		return nil, err
 	}
+	return LoadCompiled(path)
+}
+
+// LoadCompiled loads a library made with build.Native. Two of the same path
+// share their state.
+func LoadCompiled(path string) (*Compiled, error) {
 	mem, err := unix.Mmap(-1, 0, nf.DataStart, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("map the guest's memory: %w", err)
 	}
 	c := &Compiled{mem: mem, w: window{packet.DescsAt(mem[nf.DescStart:]), mem[nf.FramesStart:nf.PrivateStart]}}
-	if err := c.load(so); err != nil {
+	if err := c.load(path); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil

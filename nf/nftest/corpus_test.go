@@ -2,9 +2,11 @@ package nftest
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -29,22 +31,59 @@ func runners(tb testing.TB, name string) []Runner {
 }
 
 // compiler says why nothing can be compiled here.
-var compiler = sync.OnceValue(func() error {
-	c, err := NewCompiled(filepath.Join("..", "catalog", "hop"))
-	if err != nil {
-		return err
+func compiler() error {
+	_, err := library("hop")
+	return err
+}
+
+// libraries are the catalogue's functions compiled for this machine, made when
+// first asked for. TestMain removes them.
+var libraries struct {
+	sync.Mutex
+	dir  string
+	made map[string]string // paths
+}
+
+// library returns the path of a function's library.
+func library(name string, flags ...string) (string, error) {
+	libraries.Lock()
+	defer libraries.Unlock()
+	key := strings.Join(append([]string{name}, flags...), " ")
+	if path := libraries.made[key]; path != "" {
+		return path, nil
 	}
-	return c.Close()
-})
+	path := filepath.Join(libraries.dir, fmt.Sprintf("%d.so", len(libraries.made)))
+	if err := build.Native(filepath.Join("..", "catalog", name), path, flags...); err != nil {
+		return "", err
+	}
+	libraries.made[key] = path
+	return path, nil
+}
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "sfc-nftest-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	libraries.dir, libraries.made = dir, map[string]string{}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
 
 // newCompiled returns a catalogue function compiled for this machine; it skips
 // the test where there is no compiler.
 func newCompiled(tb testing.TB, name string, flags ...string) *Compiled {
 	tb.Helper()
-	c, err := NewCompiled(filepath.Join("..", "catalog", name), flags...)
+	path, err := library(name, flags...)
 	if errors.Is(err, build.ErrNoCompiler) {
 		tb.Skip(err)
 	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c, err := LoadCompiled(path)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func TestRandom(t *testing.T) {
 			all := runners(t, name)
 			seen := map[packet.Verdict]int{}
 			accepted := 0
-			const rounds = 150
+			const rounds = 100
 			for i := range uint64(rounds) {
 				g := newGen(seed + i)
 				results := Compare(t, g.config(name), g.packets(1+g.IntN(100)), all...)
@@ -60,7 +60,7 @@ func TestNoUndefinedBehaviour(t *testing.T) {
 	for _, name := range native.Names() {
 		t.Run(name, func(t *testing.T) {
 			checked := newCompiled(t, name, "-fsanitize=undefined", "-fsanitize-trap=undefined")
-			for i := range uint64(150) {
+			for i := range uint64(100) {
 				g := newGen(seed + i)
 				Compare(t, g.config(name), g.packets(1+g.IntN(100)), NewReference(name), checked)
 			}
