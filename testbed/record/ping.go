@@ -78,8 +78,23 @@ func openPings(n *network) (*service, error) {
 
 func ipAddr(p netip.Prefix) *net.IPAddr { return &net.IPAddr{IP: p.Addr().AsSlice()} }
 
-// ping sends one echo request and waits for the reply.
-func (p *pinger) ping(ctx context.Context) error {
+// ping sends an echo request until it is answered: a kernel that is busy may
+// drop one.
+func (p *pinger) ping(ctx context.Context) (err error) {
+	defer untilDone(ctx, p.conn)()
+	for range queryTries {
+		if err = p.once(); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return err
+}
+
+// once sends one echo request and waits for the reply.
+func (p *pinger) once() error {
 	p.seq++
 	msg := append(make([]byte, 8), text(pingBytes)...)
 	msg[0] = p.request
@@ -91,7 +106,6 @@ func (p *pinger) ping(ctx context.Context) error {
 	if err := p.conn.SetDeadline(time.Now().Add(queryTimeout)); err != nil {
 		return err
 	}
-	defer untilDone(ctx, p.conn)()
 	if _, err := p.conn.WriteTo(msg, p.to); err != nil {
 		return err
 	}

@@ -176,20 +176,21 @@ const roundTimeout = 30 * time.Second
 
 // round lets all services talk at once and waits for them.
 func round(ctx context.Context, services []*service, counts *Traffic) error {
-	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
-	defer cancel()
-	errs := make([]error, len(services))
+	ctx, done := context.WithTimeout(ctx, roundTimeout)
+	defer done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var all sync.WaitGroup
-	for i, s := range services {
+	for _, s := range services {
 		all.Go(func() {
 			if err := s.say(ctx, counts); err != nil {
-				errs[i] = fmt.Errorf("%s: %w", s.name, err)
-				cancel() // the others need not go on
+				// The others need not go on; what they then say is no news.
+				cancel(fmt.Errorf("%s: %w", s.name, err))
 			}
 		})
 	}
 	all.Wait()
-	return errors.Join(errs...)
+	return context.Cause(ctx)
 }
 
 // sleepUntil returns at the time given, or earlier with ctx's error.
