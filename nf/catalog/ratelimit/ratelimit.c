@@ -11,7 +11,8 @@
 //             max_sources (default 4096), seed (default 0).
 // State:      the buckets, in the module's own memory: lost with the instance,
 //             so give each worker the flows of whole sources.
-// Cost:       see README.md.
+// Cost:       8 ns/packet at burst 64 in the sandbox, random flows; 2-core AMD
+//             EPYC VM, 2026-11-23, BenchmarkCatalogue/nf=ratelimit.
 // See also:   sources.h for the table. A packet's length is its frame's, without
 //             FCS. Time is the packet's own (rx_ns), so that decisions do not
 //             depend on how packets fall into bursts.
