@@ -59,8 +59,8 @@ func (c Counters) Drops() iter.Seq2[string, uint64] {
 func (s *Steering) Counters(port int) (Counters, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if port < 0 || port >= len(s.ports) {
-		return Counters{}, ErrNoPort
+	if err := s.check(port); err != nil {
+		return Counters{}, err
 	}
 	return s.ports[port].view.counters(), nil
 }
@@ -70,8 +70,8 @@ func (s *Steering) Counters(port int) (Counters, error) {
 func (s *Steering) Seq(port int) (uint32, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if port < 0 || port >= len(s.ports) {
-		return 0, ErrNoPort
+	if err := s.check(port); err != nil {
+		return 0, err
 	}
 	return s.ports[port].view.seq(), nil
 }

@@ -133,7 +133,8 @@ func setTemplate(v *generateVariableSpecs, frame []byte) error {
 }
 
 // Run sends frames until there were n of them, or ctx is done, which is looked
-// at between two system calls. It returns how many were made; how many of them
+// at between two system calls. A signal to the thread can make it send more than
+// n. It returns how many were made; how many of them
 // the link took, the receiver must count. It must run in the interface's network
 // namespace, and keeps one core busy.
 func (g *Generator) Run(ctx context.Context, n uint64) (made uint64, err error) {

@@ -140,10 +140,18 @@ func (s *Steering) at(i int) (*port, error) {
 	if s.closed {
 		return nil, ErrClosed
 	}
-	if i < 0 || i >= len(s.ports) {
-		return nil, fmt.Errorf("%w: port %d of %d", ErrNoPort, i, len(s.ports))
+	if err := s.check(i); err != nil {
+		return nil, err
 	}
 	return s.ports[i], nil
+}
+
+// check returns an error when there is no port i.
+func (s *Steering) check(i int) error {
+	if i < 0 || i >= len(s.ports) {
+		return fmt.Errorf("%w: port %d, there are %d from 0 on", ErrNoPort, i, len(s.ports))
+	}
+	return nil
 }
 
 // SetSocket sends the frames that paths claim on a queue of a port to the

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sfc/dataplane/classify"
 	"sfc/dataplane/packet"
 	"sfc/testbed/netns"
@@ -21,7 +23,9 @@ type wires struct {
 	farA, farB   *netns.Link
 }
 
-func newWires(t *testing.T) *wires {
+func newWires(t *testing.T) *wires { return newWiresOf(t, netns.VethOptions{}) }
+
+func newWiresOf(t *testing.T, o netns.VethOptions) *wires {
 	t.Helper()
 	needKernel(t)
 	ns := func() *netns.NS {
@@ -38,10 +42,10 @@ func newWires(t *testing.T) *wires {
 	}
 	w := &wires{near: ns(), far: ns()}
 	var err error
-	if w.nearA, w.farA, err = netns.Veth(w.near, "neara", w.far, "fara", netns.VethOptions{}); err != nil {
+	if w.nearA, w.farA, err = netns.Veth(w.near, "neara", w.far, "fara", o); err != nil {
 		t.Fatal(err)
 	}
-	if w.nearB, w.farB, err = netns.Veth(w.near, "nearb", w.far, "farb", netns.VethOptions{}); err != nil {
+	if w.nearB, w.farB, err = netns.Veth(w.near, "nearb", w.far, "farb", o); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -221,6 +225,35 @@ func TestForwardToPair(t *testing.T) {
 	}
 	if c := counters(t, s, 1); c != (Counters{}) {
 		t.Errorf("port 1: %+v, want none", c)
+	}
+}
+
+// Frames of several buffers are counted, not lost: too long for a chain, and
+// nothing special for everybody else.
+func TestJumboFrames(t *testing.T) {
+	w := newWiresOf(t, netns.VethOptions{MTU: 9000})
+	s := w.load(t, compile(t, fixtureRules), classify.Pass)
+	w.attachBoth(t, s)
+	in(t, w.far, func() error {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for _, size := range []int{packet.MaxFrame + 1, 5000, 9014} {
+			for _, dport := range []uint16{53, 54} {
+				frame := build(eth(0x0800), ip4(out4, 17, 0), udp(1, dport), data(size-42))
+				if err := sendPatiently(fd, w.farA.Index, frame); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	want := Counters{TooLong: 3, Passed: 3, Unmatched: 3}
+	waitFor(t, "six frames", func() bool { return counters(t, s, 0).Frames() == 6 })
+	if c := counters(t, s, 0); c != want {
+		t.Errorf("counters %+v, want %+v", c, want)
 	}
 }
 
