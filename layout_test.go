@@ -67,7 +67,7 @@ var owners = []struct {
 	code, tests []string
 }{
 	{"github.com/cilium/ebpf", []string{"bpf", "testbed/..."}, []string{"dataplane/xsk"}},
-	{"github.com/bytecodealliance/wasmtime-go", []string{"nf/wasm"}, []string{"nf/...", "testbed/scenario"}},
+	{"github.com/bytecodealliance/wasmtime-go", []string{"nf/wasm"}, []string{"cmd/sfcctl", "nf/...", "testbed/scenario"}},
 	{"github.com/vishvananda/netlink", []string{"bpf", "testbed/..."}, []string{"dataplane/xsk"}},
 	{"github.com/santhosh-tekuri/jsonschema", []string{"nf"}, nil},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, nil},

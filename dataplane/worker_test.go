@@ -15,10 +15,18 @@ import (
 	"sfc/testbed/gate"
 )
 
-// funcOf is a service function made of a Go function.
-type funcOf func(d []packet.Desc)
+func TestMain(m *testing.M) { os.Exit(gate.Main(m)) }
 
-func (f funcOf) Process(d []packet.Desc) { f(d) }
+// process is a service function's Process, with the region its frames lie in.
+type process func(region []byte, d []packet.Desc)
+
+// funcOf is a service function made of a Go function.
+type funcOf struct {
+	process process
+	region  []byte
+}
+
+func (f funcOf) Process(d []packet.Desc) { f.process(f.region, d) }
 func (f funcOf) Close() error            { return nil }
 
 // fakePort plays a socket: it hands out frames that the test queued and keeps
@@ -75,7 +83,7 @@ type bed struct {
 	descs [2]*[packet.BurstSize]packet.Desc
 }
 
-func newBed(t *testing.T, shared bool, fn ...chains.Function) *bed {
+func newBed(t *testing.T, shared bool, fns ...process) *bed {
 	t.Helper()
 	region := make([]byte, 256*packet.ChunkSize)
 	pool := packet.NewPool(len(region))
@@ -89,14 +97,16 @@ func newBed(t *testing.T, shared bool, fn ...chains.Function) *bed {
 	for i := range 2 {
 		b.descs[i] = new([packet.BurstSize]packet.Desc)
 		path := Path{Descs: b.descs[i], Egress: 1}
+		frames := region
 		if shared {
 			path.Arena = make([]byte, packet.BurstSize*packet.ChunkSize)
+			frames = path.Arena
 		}
-		reasons := make([]uint16, len(fn))
-		for k := range reasons {
-			reasons[k] = 2
+		hops, reasons := make([]chains.Function, len(fns)), make([]uint16, len(fns))
+		for k, fn := range fns {
+			hops[k], reasons[k] = funcOf{fn, frames}, 2
 		}
-		path.Runner = chains.NewForwarder(b.descs[i], 2, fn, reasons)
+		path.Runner = chains.NewForwarder(b.descs[i], 2, hops, reasons)
 		cfg.Paths = append(cfg.Paths, path)
 	}
 	w, err := NewWorker(cfg)
@@ -116,7 +126,7 @@ func (b *bed) offer(n int) {
 	}
 }
 
-func allNext(d []packet.Desc) {
+func allNext(_ []byte, d []packet.Desc) {
 	for i := range d {
 		d[i].Verdict = packet.Next
 	}
@@ -148,7 +158,7 @@ func (b *bed) run(t *testing.T, n uint64) Counters {
 func TestWorkerForwardsInOrder(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		t.Run(fmt.Sprintf("shared=%t", shared), func(t *testing.T) {
-			b := newBed(t, shared, funcOf(allNext), funcOf(allNext))
+			b := newBed(t, shared, allNext, allNext)
 			b.offer(1000)
 			want := make([][]byte, 0, 1000)
 			for _, tmpl := range b.ports[0].in {
@@ -181,16 +191,15 @@ func TestWorkerForwardsInOrder(t *testing.T) {
 
 func TestWorkerActsOnVerdicts(t *testing.T) {
 	verdicts := []packet.Verdict{packet.Next, packet.Drop, packet.Tx, packet.Pass, packet.Abort, 99}
-	b := newBed(t, false, funcOf(func(d []packet.Desc) {
+	b := newBed(t, false, func(region []byte, d []packet.Desc) {
 		for i := range d {
-			n, _ := strconv.Atoi(string(b0(d[i])))
+			pos := int(d[i].Chunk-nf.FramesStart) + int(d[i].Off)
+			n, _ := strconv.Atoi(string(region[pos+6 : pos+12])) // see offer
 			d[i].Verdict = verdicts[n%len(verdicts)]
 			d[i].Reason = 1
 			d[i].OutPort = 0
 		}
-	}))
-	// The function needs the bytes: give it the region through b0's closure.
-	region = b.w.cfg.Region
+	})
 	b.offer(600)
 	c := b.run(t, 600)
 	if len(b.ports[0].sent) != 200 || len(b.ports[1].sent) != 0 {
@@ -202,21 +211,13 @@ func TestWorkerActsOnVerdicts(t *testing.T) {
 	}
 }
 
-// region is what b0 reads from.
-var region []byte
-
-func b0(d packet.Desc) []byte {
-	pos := int(d.Chunk-nf.FramesStart) + int(d.Off)
-	return region[pos+6 : pos+12]
-}
-
 // stuckPort never sends.
 type stuckPort struct{ fakePort }
 
 func (p *stuckPort) Transmit([]packet.Frame) int { return 0 }
 
 func TestWorkerDropsWhenTxStaysFull(t *testing.T) {
-	b := newBed(t, false, funcOf(allNext))
+	b := newBed(t, false, allNext)
 	b.w.cfg.Ports[1] = &stuckPort{*b.ports[1]}
 	b.offer(128)
 	c := b.run(t, 128)
@@ -226,7 +227,7 @@ func TestWorkerDropsWhenTxStaysFull(t *testing.T) {
 }
 
 func TestWorkerRefusesUnknownPath(t *testing.T) {
-	b := newBed(t, false, funcOf(allNext))
+	b := newBed(t, false, allNext)
 	b.offer(10)
 	for i := range b.ports[0].in {
 		b.ports[0].in[i].Meta.Path = 7
@@ -238,7 +239,7 @@ func TestWorkerRefusesUnknownPath(t *testing.T) {
 
 func TestWorkerDoesNotAllocate(t *testing.T) {
 	for _, shared := range []bool{false, true} {
-		b := newBed(t, shared, funcOf(allNext))
+		b := newBed(t, shared, allNext)
 		mem := NewMemPort(b.w.cfg.Region, b.w.cfg.Pool, []Template{{Frame: make([]byte, 64)}}, 0, 1<<30)
 		b.w.cfg.Ports[0] = mem
 		b.w.cfg.Ports[1] = NewMemPort(b.w.cfg.Region, b.w.cfg.Pool, nil, 0, 0)
@@ -249,12 +250,12 @@ func TestWorkerDoesNotAllocate(t *testing.T) {
 		if mem.Left == 1<<30 {
 			t.Error("no frame was received")
 		}
-		b.w.stop.Store(true)
+		b.w.Run(func() bool { return true })
 	}
 }
 
 func TestWorkerSleepsWhenIdle(t *testing.T) {
-	b := newBed(t, false, funcOf(allNext))
+	b := newBed(t, false, allNext)
 	if err := b.w.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +277,7 @@ func TestWorkerRandomVerdicts(t *testing.T) {
 	}
 	t.Logf("TEST_SEED=%d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
-	wild := funcOf(func(d []packet.Desc) {
+	wild := func(_ []byte, d []packet.Desc) {
 		for i := range d {
 			d[i].Verdict = packet.Verdict(rng.IntN(7))
 			d[i].Reason = uint16(rng.IntN(70))
@@ -291,7 +292,7 @@ func TestWorkerRandomVerdicts(t *testing.T) {
 				d[i].Chunk = rng.Uint32()
 			}
 		}
-	})
+	}
 	for _, shared := range []bool{false, true} {
 		b := newBed(t, shared, wild, wild, wild)
 		b.offer(5000)

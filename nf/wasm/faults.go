@@ -13,7 +13,7 @@ import (
 //
 //	fault -> instance taken out -> warm spare in (first fault of a row)
 //	                            -> suspended for 1, 2, 4 ... 1000 ms, then a spare
-//	                            -> quarantine (quarantineFaults in quarantineWindow)
+//	                            -> quarantine (quarantineAfter in quarantineWindow)
 //
 // The worker only swaps pointers; a goroutine of the group frees the dead
 // instance and makes the next spare, since mapping memory interrupts every
@@ -64,7 +64,8 @@ type hop struct {
 	recent   [quarantineAfter]time.Time
 	next     int
 
-	// mu guards counters and keeps an instance alive while it is read.
+	// mu guards counters and keeps the current instance in place while it is
+	// read.
 	mu       sync.Mutex
 	counters [nf.NumCounters]uint64 // of instances that are gone
 }
@@ -85,14 +86,17 @@ func (h *hop) free() {
 	h.runLog.close()
 }
 
-// bury adds a dead instance's counters to its successors' and frees it.
-func (h *hop) bury(i *instance) {
+// retire takes the instance out of service, for its caller to close. Its
+// counters stay: together with its successors' they never fall.
+func (h *hop) retire() *instance {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for k, v := range i.counters() {
+	dead := h.current.Load()
+	for k, v := range dead.counters() {
 		h.counters[k] += v
 	}
-	i.close()
+	h.current.Store(nil)
+	return dead
 }
 
 // faulted notes a fault at time now and returns how long to suspend. An
@@ -127,8 +131,8 @@ func (g *Group) replace(faulted uint32) {
 		if faulted&(1<<i) == 0 {
 			continue
 		}
-		dead := h.current.Load()
-		g.install(i, nil)
+		dead := h.retire()
+		g.c.setInstance(i, nil)
 		msg := g.c.trap(i)
 		h.lastFault.Store(&msg)
 		wait, quarantine := h.faulted(now, 1+int(g.c.lateNs(i)/uint64(g.opts.Budget)))
@@ -212,7 +216,7 @@ func (j *janitor) run(g *Group) {
 		case <-j.done:
 			for len(j.jobs) > 0 {
 				jb := <-j.jobs
-				jb.hop.bury(jb.dead)
+				jb.dead.close()
 			}
 			g.drainLogs()
 			return
@@ -222,7 +226,7 @@ func (j *janitor) run(g *Group) {
 
 func (j *janitor) handle(g *Group, jb job) {
 	h := jb.hop
-	h.bury(jb.dead)
+	jb.dead.close()
 	g.opts.Events(Event{Function: h.spec.Name, Kind: EventFault, Text: fmt.Sprintf("%s; suspended for %v", jb.fault, jb.wait)})
 	if jb.quarantine {
 		g.opts.Events(Event{Function: h.spec.Name, Kind: EventAlarm,

@@ -215,7 +215,8 @@ func (g *Group) Tick(nowNs uint64) {
 	}
 }
 
-// Close stops the group's goroutine and frees every instance.
+// Close stops the group's goroutine and frees every instance. It may be called
+// again.
 func (g *Group) Close() error {
 	g.janitor.stop()
 	g.free()
@@ -228,6 +229,7 @@ func (g *Group) free() {
 	}
 	g.hops = nil
 	g.c.close()
+	g.c = chain{}
 }
 
 // Errors that a path's functions cause when they are made.
