@@ -32,7 +32,6 @@ var levels = map[string]int{
 	"dataplane/classify": 1,
 	"dataplane/cpu":      1,
 	"nf":                 1,
-	"nf/build":           1,
 	"testbed/capture":    1,
 	"testbed/gate":       1,
 	"testbed/netns":      1,
@@ -41,13 +40,15 @@ var levels = map[string]int{
 	"bpf":             2,
 	"chains":          2,
 	"dataplane/xsk":   2,
+	"nf/build":        2,
 	"nf/native":       2,
 	"nf/wasm":         2,
 	"testbed/trafgen": 2,
 
 	// What puts them to work.
-	"dataplane": 3,
-	"nf/nftest": 3,
+	"dataplane":  3,
+	"nf/catalog": 3,
+	"nf/nftest":  3,
 
 	// What knows them all.
 	"testbed/record":   4,
@@ -67,7 +68,7 @@ var owners = []struct {
 	code, tests []string
 }{
 	{"github.com/cilium/ebpf", []string{"bpf", "testbed/..."}, []string{"dataplane/xsk"}},
-	{"github.com/bytecodealliance/wasmtime-go", []string{"nf/wasm"}, []string{"cmd/sfcctl", "nf/...", "testbed/scenario"}},
+	{"github.com/bytecodealliance/wasmtime-go", []string{"nf/wasm"}, []string{"cmd/sfcctl", "dataplane", "nf/...", "testbed/scenario"}},
 	{"github.com/vishvananda/netlink", []string{"bpf", "testbed/..."}, []string{"dataplane/xsk"}},
 	{"github.com/santhosh-tekuri/jsonschema", []string{"nf"}, nil},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, nil},
