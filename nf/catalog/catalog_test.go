@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"sfc/nf"
@@ -80,6 +81,12 @@ func TestSchemasAndFunctionsAgree(t *testing.T) {
 		"hop":       {`{"src_mac":"02:00:5e:10:00"}`, `{"decrement":"yes"}`, `{"ttl":1}`},
 		"ratelimit": {`{}`, `{"rate":0}`, `{"rate":1,"unit":"kbps"}`, `{"rate":1,"prefix6":129}`, `{"rate":1,"max_sources":0}`, `{"rate":1.5}`},
 	}
+	rule := `{"action":"permit","src":"2001:db8:ffff:ffff::/64","dst":"2001:db8::/32","proto":"tcp","src_ports":["1024-65535",7],"dst_ports":[80,443],"tcp_flags":{"set":["syn"],"clear":["ack"]}}`
+	accept["acl"] = append(accept["acl"], `{"rules":[`+strings.Repeat(rule+",", 1022)+rule+`]}`)
+	refuse["acl"] = append(refuse["acl"], `{"rules":[`+strings.Repeat(rule+",", 1023)+rule+`]}`)
+	name := `"` + strings.Repeat("a.long.name.", 6) + `example"`
+	accept["dnsguard"] = append(accept["dnsguard"], `{"block":[`+strings.Repeat(name+",", 9999)+name+`]}`)
+	refuse["dnsguard"] = append(refuse["dnsguard"], `{"block":[`+strings.Repeat(name+",", 10000)+name+`]}`)
 	for _, name := range catalog.Names {
 		t.Run(name, func(t *testing.T) {
 			wasm, _ := catalog.Module(name)
@@ -94,7 +101,7 @@ func TestSchemasAndFunctionsAgree(t *testing.T) {
 			check := func(config string, want bool) {
 				_, err := native.New(name, []byte(config), nil)
 				if schema := manifest.CheckConfig([]byte(config)); (schema == nil) != want || (err == nil) != want {
-					t.Errorf("%s: schema says %v, function %v; accept is %v", config, schema, err, want)
+					t.Errorf("%.300s: schema says %v, function %v; accept is %v", config, schema, err, want)
 				}
 			}
 			for _, config := range accept[name] {
