@@ -63,12 +63,16 @@ lint: ## go vet and golangci-lint
 	$(GO) vet ./...
 	$(GO) run $(GOLANGCI) run ./...
 
+.PHONY: escape
+escape: ## compile the files of dataplane/hotpath.txt and see that nothing in them moves to the heap
+	$(GO) test -count=1 -run '^TestHotPathStaysOffHeap$$' .
+
 .PHONY: format
 format: ## gofmt all Go files
 	gofmt -l -w $$(git ls-files '*.go')
 
 .PHONY: check
-check: generate format lint ## what a change must pass: nothing generated is stale, nothing is unformatted
+check: generate format lint escape ## what a change must pass: nothing generated is stale, nothing is unformatted, nothing hot is on the heap
 	git diff --exit-code
 
 .PHONY: deps
