@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"sfc/chains"
 	"sfc/dataplane/packet"
 	"sfc/nf/build"
 	"sfc/nf/native"
@@ -17,6 +18,9 @@ import (
 	"sfc/testbed/capture"
 	"sfc/testbed/gate"
 )
+
+// The reference can take a guest's place in a chain.
+var _ chains.Function = (*native.Function)(nil)
 
 // runners returns every implementation of a catalogue function that this machine
 // can run, the reference first.

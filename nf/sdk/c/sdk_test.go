@@ -46,7 +46,11 @@ func TestInet(t *testing.T) {
 func TestJSON(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("TEST_SEED"); text != "" {
-		seed, _ = strconv.ParseUint(text, 10, 64)
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatalf("TEST_SEED=%q: %v", text, err)
+		}
+		seed = n
 	}
 	t.Logf("TEST_SEED=%d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -63,7 +67,7 @@ func TestJSON(t *testing.T) {
 	}
 	var in bytes.Buffer
 	for _, text := range texts {
-		binary.Write(&in, binary.LittleEndian, uint32(len(text)))
+		in.Write(binary.LittleEndian.AppendUint32(nil, uint32(len(text))))
 		in.WriteString(text)
 	}
 	cmd := exec.Command(program(t, "json"))
@@ -120,11 +124,11 @@ func oracle(text string) (string, bool) {
 	}
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
-	return print(d, 0)
+	return dump(d, 0)
 }
 
-// print reads one value.
-func print(d *json.Decoder, depth int) (string, bool) {
+// dump reads one value and prints it.
+func dump(d *json.Decoder, depth int) (string, bool) {
 	token, err := d.Token()
 	if err != nil || depth > 16 {
 		return "", false
@@ -151,7 +155,7 @@ func print(d *json.Decoder, depth int) (string, bool) {
 				name := key.(string)
 				fmt.Fprintf(&out, "\"%x\":", name[:min(len(name), 32)])
 			}
-			value, ok := print(d, depth+1)
+			value, ok := dump(d, depth+1)
 			if !ok {
 				return "", false
 			}
