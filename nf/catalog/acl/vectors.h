@@ -23,10 +23,12 @@ enum { DIM_SRC, DIM_DST, DIM_SPORT, DIM_DPORT, DIM_KIND, DIMS };
 typedef uint64_t row2 __attribute__((vector_size(16)));
 
 // dim is one dimension. Interval i begins behind before[i]: the search counts
-// how many of before[1...] lie below the key.
+// how many of before[1...] lie below the key. There are 2^steps of them, in one
+// of three widths: IPv6 prefixes of at most 64 bits need only half an address.
 struct dim {
-	const uint32_t *before;          // 32-bit keys; 2^steps of them
-	const struct sfc_addr *before128; // 128-bit keys
+	const uint32_t *before32;
+	const uint64_t *before64;
+	const struct sfc_addr *before128;
 	uint32_t steps;
 	const uint64_t *rows;
 };
@@ -139,6 +141,40 @@ static void row_flip(uint64_t *row, uint32_t words, uint32_t rule) {
 	row[(words > SMALL_WORDS) + rule / 64] ^= 1ull << (rule % 64);
 }
 
+// dim_write makes the search array of 32-bit keys. Places behind the last interval
+// hold all ones, which no key is greater than.
+static bool dim_write(struct dim *d, struct sfc_heap *h, const struct sfc_addr *starts, uint32_t count) {
+	uint32_t places = 1u << d->steps;
+	uint32_t *before = sfc_heap_alloc(h, places * sizeof *before);
+	if (!before)
+		return false;
+	for (uint32_t i = 1; i < places; i++)
+		before[i] = i < count ? (uint32_t)starts[i].lo - 1 : UINT32_MAX;
+	d->before32 = before;
+	return true;
+}
+
+// dim_write_wide does the same for IPv6 addresses. When every interval begins with
+// 64 zero bits, the upper halves decide.
+static bool dim_write_wide(struct dim *d, struct sfc_heap *h, const struct sfc_addr *starts, uint32_t count) {
+	uint32_t places = 1u << d->steps;
+	uint64_t *before64 = sfc_heap_alloc(h, places * sizeof *before64), low = 0;
+	struct sfc_addr *before128 = sfc_heap_alloc(h, places * sizeof *before128);
+	if (!before64 || !before128)
+		return false;
+	for (uint32_t i = 1; i < places; i++) {
+		before64[i] = i < count ? starts[i].hi - 1 : UINT64_MAX;
+		before128[i] = (struct sfc_addr){UINT64_MAX, UINT64_MAX};
+		if (i < count) {
+			before128[i] = (struct sfc_addr){starts[i].hi - (starts[i].lo == 0), starts[i].lo - 1};
+			low |= starts[i].lo;
+		}
+	}
+	d->before64 = low ? NULL : before64;
+	d->before128 = before128;
+	return true;
+}
+
 // dim_build sweeps over the sorted events and emits an interval whenever the set
 // of rules changes.
 static bool dim_build(struct dim *d, struct sfc_heap *h, const struct events *v, uint32_t words, bool wide) {
@@ -168,27 +204,8 @@ static bool dim_build(struct dim *d, struct sfc_heap *h, const struct events *v,
 	sfc_heap_shrink(h, rows, count * words * sizeof *rows);
 	for (places = 1; places < count; places *= 2)
 		d->steps++;
-	uint32_t *before = NULL;
-	struct sfc_addr *before128 = NULL;
-	if (wide)
-		before128 = sfc_heap_alloc(h, places * sizeof *before128);
-	else
-		before = sfc_heap_alloc(h, places * sizeof *before);
-	if (!before && !before128)
-		return false;
-	for (uint32_t i = 1; i < places; i++) {
-		struct sfc_addr s = i < count ? starts[i] : (struct sfc_addr){0, 0};
-		s.hi -= s.lo == 0; // minus one; all ones where there is no interval
-		s.lo--;
-		if (wide)
-			before128[i] = s;
-		else
-			before[i] = (uint32_t)s.lo;
-	}
-	d->before = before;
-	d->before128 = before128;
 	d->rows = rows;
-	return true;
+	return wide ? dim_write_wide(d, h, starts, count) : dim_write(d, h, starts, count);
 }
 
 // kind_matches says whether a rule can match packets of a kind.
@@ -245,41 +262,40 @@ static bool table_build(struct table *t, struct sfc_heap *h, const struct rule *
 	return true;
 }
 
-// dim_search32 finds the intervals of n keys: a binary search with a fixed
-// number of steps and no branch to mispredict, for four keys at a time. Arrays
-// have room for a multiple of four.
-static void dim_search32(const struct dim *d, const uint32_t *key, uint32_t *at, uint32_t n) {
-	const uint32_t *before = d->before;
-	for (uint32_t i = 0; i < n; i += 4) {
-		uint32_t k0 = key[i], k1 = key[i + 1], k2 = key[i + 2], k3 = key[i + 3];
-		uint32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
-		for (uint32_t step = d->steps; step--;) {
-			const uint32_t *middle = before + (1u << step);
-			a0 += (uint32_t)(k0 > middle[a0]) << step;
-			a1 += (uint32_t)(k1 > middle[a1]) << step;
-			a2 += (uint32_t)(k2 > middle[a2]) << step;
-			a3 += (uint32_t)(k3 > middle[a3]) << step;
-		}
-		at[i] = a0, at[i + 1] = a1, at[i + 2] = a2, at[i + 3] = a3;
+// DIM_SEARCH defines a function that finds the intervals of n keys: a binary
+// search with a fixed number of steps and no branch to mispredict, for four keys
+// at a time. Arrays have room for a multiple of four.
+#define DIM_SEARCH(name, type, before)                                                           \
+	static void name(const struct dim *d, const type *key, uint32_t *at, uint32_t n) {           \
+		for (uint32_t i = 0; i < n; i += 4) {                                                    \
+			type k0 = key[i], k1 = key[i + 1], k2 = key[i + 2], k3 = key[i + 3];                 \
+			uint32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;                                             \
+			for (uint32_t step = d->steps; step--;) {                                            \
+				const type *middle = d->before + (1u << step);                                   \
+				a0 += (uint32_t)(k0 > middle[a0]) << step;                                       \
+				a1 += (uint32_t)(k1 > middle[a1]) << step;                                       \
+				a2 += (uint32_t)(k2 > middle[a2]) << step;                                       \
+				a3 += (uint32_t)(k3 > middle[a3]) << step;                                       \
+			}                                                                                    \
+			at[i] = a0, at[i + 1] = a1, at[i + 2] = a2, at[i + 3] = a3;                          \
+		}                                                                                        \
 	}
-}
 
-// addr_after is addr_less(b, a) without a branch.
-static inline uint32_t addr_after(struct sfc_addr a, const struct sfc_addr *b) {
-	return (a.hi > b->hi) | ((a.hi == b->hi) & (a.lo > b->lo));
-}
+DIM_SEARCH(dim_search32, uint32_t, before32)
+DIM_SEARCH(dim_search64, uint64_t, before64)
 
-// dim_search128 does the same for 128-bit keys, two at a time.
-static void dim_search128(const struct dim *d, const struct sfc_addr *key, uint32_t *at, uint32_t n) {
-	for (uint32_t i = 0; i < n; i += 2) {
-		struct sfc_addr k0 = key[i], k1 = key[i + 1];
-		uint32_t a0 = 0, a1 = 0;
+// dim_search128 does the same for whole IPv6 addresses, given in halves.
+static void dim_search128(const struct dim *d, const uint64_t *hi, const uint64_t *lo, uint32_t *at, uint32_t n) {
+	if (d->before64) {
+		dim_search64(d, hi, at, n);
+		return;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		at[i] = 0;
 		for (uint32_t step = d->steps; step--;) {
-			const struct sfc_addr *middle = d->before128 + (1u << step);
-			a0 += addr_after(k0, &middle[a0]) << step;
-			a1 += addr_after(k1, &middle[a1]) << step;
+			struct sfc_addr m = d->before128[at[i] + (1u << step)];
+			at[i] += (uint32_t)((hi[i] > m.hi) | ((hi[i] == m.hi) & (lo[i] > m.lo))) << step;
 		}
-		at[i] = a0, at[i + 1] = a1;
 	}
 }
 
