@@ -219,8 +219,9 @@ func (g gen) spoilText(text []byte) []byte {
 
 func (g gen) aclConfig() map[string]any {
 	rules := []map[string]any{}
+	most6 := pick(g, 64, 128) // bits of the longest IPv6 prefix
 	for range pick(g, g.IntN(6), g.IntN(30), g.IntN(200)) {
-		rules = append(rules, g.aclRule())
+		rules = append(rules, g.aclRule(most6))
 	}
 	c := map[string]any{}
 	g.maybe(c, "default", pick(g, "permit", "deny"))
@@ -228,15 +229,18 @@ func (g gen) aclConfig() map[string]any {
 	return c
 }
 
-func (g gen) aclRule() map[string]any {
+func (g gen) aclRule(most6 int) map[string]any {
 	r := map[string]any{"action": pick(g, "permit", "deny")}
 	ip6 := g.oneIn(3)
 	bits := 32
 	if ip6 {
-		bits = 128
+		bits = most6
 	}
 	g.maybe(r, "src", fmt.Sprintf("%v/%d", g.addr(ip6), g.IntN(bits+1)))
-	g.maybe(r, "dst", pick(g, g.addr(ip6).String(), fmt.Sprintf("%v/%d", g.addr(ip6), g.IntN(bits+1))))
+	g.maybe(r, "dst", fmt.Sprintf("%v/%d", g.addr(ip6), g.IntN(bits+1)))
+	if bits != 64 {
+		g.maybe(r, "dst", g.addr(ip6).String())
+	}
 	switch g.IntN(4) {
 	case 0:
 		g.maybe(r, "src_ports", g.ports())
