@@ -215,8 +215,7 @@ func (j *janitor) run(g *Group) {
 			g.drainLogs()
 		case <-j.done:
 			for len(j.jobs) > 0 {
-				jb := <-j.jobs
-				jb.dead.close()
+				g.bury(<-j.jobs)
 			}
 			g.drainLogs()
 			return
@@ -224,15 +223,13 @@ func (j *janitor) run(g *Group) {
 	}
 }
 
+// handle buries the dead and makes a spare, unless the function is out.
 func (j *janitor) handle(g *Group, jb job) {
-	h := jb.hop
-	jb.dead.close()
-	g.opts.Events(Event{Function: h.spec.Name, Kind: EventFault, Text: fmt.Sprintf("%s; suspended for %v", jb.fault, jb.wait)})
+	g.bury(jb)
 	if jb.quarantine {
-		g.opts.Events(Event{Function: h.spec.Name, Kind: EventAlarm,
-			Text: fmt.Sprintf("quarantined: more than %d faults within %v, or budgets overrun", quarantineAfter, quarantineWindow)})
 		return
 	}
+	h := jb.hop
 	inst, err := g.spawn(h)
 	if err != nil {
 		h.state.Store(int32(Quarantined))
@@ -240,4 +237,15 @@ func (j *janitor) handle(g *Group, jb job) {
 		return
 	}
 	h.spares <- inst
+}
+
+// bury frees a dead instance and tells of its end.
+func (g *Group) bury(jb job) {
+	jb.dead.close()
+	name := jb.hop.spec.Name
+	g.opts.Events(Event{Function: name, Kind: EventFault, Text: fmt.Sprintf("%s; suspended for %v", jb.fault, jb.wait)})
+	if jb.quarantine {
+		g.opts.Events(Event{Function: name, Kind: EventAlarm,
+			Text: fmt.Sprintf("quarantined: more than %d faults within %v, or budgets overrun", quarantineAfter, quarantineWindow)})
+	}
 }
