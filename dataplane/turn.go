@@ -11,6 +11,9 @@ func (w *Worker) sort(frames []packet.Frame) {
 		m := packet.MetaAt(w.cfg.Region, f.Pos())
 		if int(m.Path) >= len(w.lanes) {
 			w.dropEngine(f, packet.ReasonNoPath)
+			if w.cfg.Observer != nil {
+				w.cfg.Observer.Unknown(m.Seq)
+			}
 			continue
 		}
 		l := &w.lanes[m.Path]

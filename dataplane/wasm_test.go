@@ -205,6 +205,7 @@ func (s *stepClock) Received(b *packet.Burst, _ *[packet.BurstSize]packet.Desc) 
 func (s *stepClock) Decided(*packet.Burst, []byte) {}
 func (s *stepClock) Sent([]uint64, uint64)         {}
 func (s *stepClock) TxFull(uint32, uint16)         {}
+func (s *stepClock) Unknown(uint32)                {}
 
 // On the packets' clock sfc_tick is called every 100 ms of their time, not of
 // ours, and not at all without packets.

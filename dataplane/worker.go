@@ -58,6 +58,10 @@ type Observer interface {
 	Sent(rxNs []uint64, nowNs uint64)
 	// TxFull is called for every packet that found its egress ring full.
 	TxFull(seq uint32, inPort uint16)
+	// Unknown is called for every frame whose metadata names no path: it was
+	// dropped as no_path. Steering never sends one, but functions of a port
+	// that is theirs alone can overwrite what waits there.
+	Unknown(seq uint32)
 }
 
 // Path is a service path as one worker runs it.

@@ -284,6 +284,7 @@ func (l *live) run(ctx context.Context, src *source, t *tracker, rep *Report, op
 			opts.Progress(int(now), 0)
 		case eof && t.idle():
 			return stopped
+		case !t.idle() && time.Since(lastFate) > settleTimeout && t.reconcile():
 		case !t.idle() && time.Since(lastFate) > stallTimeout:
 			// Whatever this was, it will not come: it is lost, go on.
 			t.giveUp()

@@ -106,6 +106,10 @@ const (
 	portOut
 )
 
+// settleTimeout is how long nothing may move before packets that functions
+// damaged are sorted out.
+const settleTimeout = 20 * time.Millisecond
+
 // stallTimeout is how long a replay waits for a packet that is under way
 // before it counts it as lost.
 const stallTimeout = 2 * time.Second

@@ -34,6 +34,9 @@ func (r *Report) Print(out io.Writer) error {
 	w.line("lost\t%d", r.Lost)
 	w.line("reordered\t%d", r.Reordered)
 	w.line("bad checksums\t%d in, %d out", r.BadChecksumsIn, r.BadChecksumsOut)
+	if r.Damaged > 0 {
+		w.line("damaged\t%d\toverwritten by functions that they were not given to", r.Damaged)
+	}
 	if r.Foreign > 0 {
 		w.line("foreign\t%d\tframes at the far ends that nobody sent", r.Foreign)
 	}

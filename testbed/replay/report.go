@@ -22,6 +22,10 @@ type Report struct {
 	Lost uint64 `json:"lost"`
 	// Reordered counts packets that came out after one that was sent later.
 	Reordered uint64 `json:"reordered"`
+	// Damaged counts packets whose bytes or metadata functions overwrote while
+	// they waited in memory that is the tenant's alone. Each has its fate, but
+	// where several were damaged at once, perhaps that of its neighbour.
+	Damaged uint64 `json:"damaged"`
 	// Foreign counts frames at the far ends that nobody sent.
 	Foreign uint64 `json:"foreign"`
 	// BadChecksumsIn and BadChecksumsOut count packets with a wrong IPv4,

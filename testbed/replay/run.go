@@ -71,6 +71,7 @@ func Run(ctx context.Context, opts Options) (rep *Report, err error) {
 
 // finish closes the account: what is still under way is lost.
 func (t *tracker) finish() {
+	t.reconcile()
 	t.giveUp()
 	rep := t.report
 	if rep.Seconds > 0 {

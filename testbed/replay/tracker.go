@@ -28,6 +28,7 @@ type record struct {
 	reason string // when dropped
 	out    []byte // as it came out
 	badIn  bool
+	met    bool // the worker has decided
 	// steered says what the steering program does with it; path means that
 	// a worker decides.
 	steered steered
@@ -60,6 +61,7 @@ type tracker struct {
 	due  [2]dueQueue // by port
 	fwd  dueQueue
 	seed maphash.Seed
+	damage
 
 	latency *hdrhistogram.Histogram
 	report  *Report
@@ -67,16 +69,6 @@ type tracker struct {
 	sinks   sinks
 	err     error
 }
-
-// due is a frame that should come out.
-type dueFrame struct {
-	n       uint64 // packet number
-	hash    uint64
-	skipped bool // one sent later came out before
-}
-
-// dueQueue is a queue of them.
-type dueQueue struct{ q []dueFrame }
 
 func newTracker(opts Options, rep *Report) *tracker {
 	return &tracker{
@@ -183,9 +175,11 @@ func (t *tracker) Received(b *packet.Burst, descs *[packet.BurstSize]packet.Desc
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for k := range int(b.N) {
-		ns := uint64(t.rec(t.bySeq[b.Seq[k]%uint32(len(t.bySeq))]).timeNs)
-		descs[k].RxNs = ns
-		b.NowNs = ns
+		if n, ok := t.identify(b.Seq[k], b.Path); ok {
+			t.lastNs = uint64(t.rec(n).timeNs)
+		}
+		descs[k].RxNs = t.lastNs
+		b.NowNs = t.lastNs
 	}
 }
 
@@ -194,11 +188,19 @@ func (t *tracker) Decided(b *packet.Burst, region []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for k := range int(b.N) {
-		n := t.bySeq[b.Seq[k]%uint32(len(t.bySeq))]
-		r := t.rec(n)
+		d := dueFrame{seq: b.Seq[k]}
+		var r *record
+		if n, ok := t.identify(d.seq, b.Path); ok {
+			r, d.n = t.rec(n), n
+			r.met = true
+		} else {
+			d.orphan = t.adopt()
+			r = &d.orphan.record
+		}
 		switch o := b.Out[k]; o.Verdict {
 		case packet.Tx:
-			t.due[o.Port].push(dueFrame{n: n, hash: t.hash(b.Frames[k].Bytes(region))})
+			d.hash = t.hash(b.Frames[k].Bytes(region))
+			t.due[o.Port].push(d)
 		case packet.Pass:
 			r.fate = passed
 		default:
@@ -212,12 +214,20 @@ func (t *tracker) Decided(b *packet.Burst, region []byte) {
 func (t *tracker) TxFull(seq uint32, _ uint16) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.bySeq[seq%uint32(len(t.bySeq))]
-	t.drop(t.rec(n), packet.ReasonTxFull.String())
 	for p := range t.due {
-		t.due[p].remove(n)
+		if d, ok := t.due[p].removeLast(seq); ok {
+			t.drop(t.owner(d), packet.ReasonTxFull.String())
+			break
+		}
 	}
 	t.close()
+}
+
+// Unknown implements dataplane.Observer.
+func (t *tracker) Unknown(uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drop(&t.adopt().record, packet.ReasonNoPath.String())
 }
 
 // Sent implements dataplane.Observer.
@@ -240,15 +250,13 @@ func (t *tracker) arrived(port int, frame []byte) {
 		d, late, ok = t.fwd.take(h)
 	}
 	if !ok {
-		t.report.Foreign++
+		t.stray(port, frame)
 		return
 	}
 	if late {
 		t.report.Reordered++
 	}
-	r := t.rec(d)
-	r.fate = received
-	r.out = append([]byte(nil), frame...)
+	t.owner(d).arrive(frame)
 	t.close()
 }
 
@@ -265,6 +273,7 @@ func (t *tracker) giveUp() {
 		t.due[p].q = nil
 	}
 	t.fwd.q = nil
+	t.forget()
 	t.close()
 }
 
@@ -304,33 +313,5 @@ func (t *tracker) settle(r *record) {
 	}
 	if err != nil && t.err == nil {
 		t.err = err
-	}
-}
-
-func (q *dueQueue) push(d dueFrame) { q.q = append(q.q, d) }
-
-// take removes the first frame with this hash; late says that one sent after
-// it had come out before.
-func (q *dueQueue) take(hash uint64) (n uint64, late, ok bool) {
-	for i := range q.q {
-		if q.q[i].hash != hash {
-			continue
-		}
-		d := q.q[i]
-		for k := range i {
-			q.q[k].skipped = true
-		}
-		q.q = append(q.q[:i], q.q[i+1:]...)
-		return d.n, d.skipped, true
-	}
-	return 0, false, false
-}
-
-func (q *dueQueue) remove(n uint64) {
-	for i := range q.q {
-		if q.q[i].n == n {
-			q.q = append(q.q[:i], q.q[i+1:]...)
-			return
-		}
 	}
 }
