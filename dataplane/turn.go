@@ -74,6 +74,10 @@ func (w *Worker) runLane(l *lane) {
 		}
 		switch o.Verdict {
 		case packet.Tx:
+			if int(o.Port) >= len(w.tx) {
+				w.refusePort(home, &b.Out[k])
+				continue
+			}
 			if l.Arena != nil {
 				home.Off, home.Len = f.Off, f.Len
 				copy(home.Bytes(w.cfg.Region), f.Bytes(l.Arena))
@@ -151,6 +155,13 @@ func (w *Worker) pass(frame []byte, o *packet.Outcome) {
 	*o = packet.Outcome{Verdict: packet.Drop, Hop: packet.HopEngine, Reason: uint16(packet.ReasonStackFull)}
 	w.local.Dropped++
 	w.local.Engine[packet.ReasonStackFull]++
+}
+
+// refusePort drops a frame for which a runner chose a port that does not exist:
+// the runner's mistake must not stop the worker.
+func (w *Worker) refusePort(f packet.Frame, o *packet.Outcome) {
+	*o = packet.Outcome{Verdict: packet.Drop, Hop: packet.HopEngine, Reason: uint16(packet.ReasonBadPort)}
+	w.dropEngine(f, packet.ReasonBadPort)
 }
 
 // dropEngine drops a frame for a reason of the engine's own.

@@ -264,6 +264,7 @@ func (w *Worker) run() {
 			if w.now >= publish {
 				publish = w.now + uint64(tickEvery)
 				w.shared.publish(&w.local)
+				w.quietTick() // of paths that have no traffic while others do
 			}
 		} else if empty++; empty%spinCheck == 0 && w.clock.Now()-w.now > uint64(w.cfg.Spin) {
 			w.sleep()
@@ -304,8 +305,8 @@ func (w *Worker) turn() int {
 	return total
 }
 
-// idleTick runs the periodic calls that are due while there is no traffic.
-func (w *Worker) idleTick() {
+// quietTick runs the periodic calls that are due without traffic.
+func (w *Worker) quietTick() {
 	if w.cfg.PacketTime {
 		return
 	}
@@ -331,7 +332,7 @@ func (w *Worker) sleep() {
 			return
 		}
 	}
-	w.idleTick()
+	w.quietTick()
 	w.local.Sleeps++
 	w.shared.publish(&w.local)
 	unix.Poll(w.polls, int(tickEvery/time.Millisecond))

@@ -237,6 +237,51 @@ func TestWorkerRefusesUnknownPath(t *testing.T) {
 	}
 }
 
+// runnerFunc is a chains.Runner that obeys no rule, and counts its ticks.
+type runnerFunc struct {
+	process func(*packet.Burst)
+	ticks   int
+}
+
+func (r *runnerFunc) Process(b *packet.Burst) { r.process(b) }
+func (r *runnerFunc) Tick(uint64)             { r.ticks++ }
+
+func TestWorkerRefusesUnknownPort(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		b := newBed(t, shared, allNext)
+		for i := range b.w.lanes {
+			b.w.lanes[i].Runner = &runnerFunc{process: func(b *packet.Burst) {
+				for k := range int(b.N) {
+					b.Out[k] = packet.Outcome{Verdict: packet.Tx, Port: 0xffff}
+				}
+			}}
+		}
+		b.offer(10)
+		if c := b.run(t, 10); c.Engine[packet.ReasonBadPort] != 10 {
+			t.Errorf("shared=%t: bad_port %d, want 10", shared, c.Engine[packet.ReasonBadPort])
+		}
+	}
+}
+
+// A path without traffic has its periodic calls also while another keeps the
+// worker busy.
+func TestWorkerTicksQuietPaths(t *testing.T) {
+	b := newBed(t, false, allNext)
+	quiet := &runnerFunc{}
+	b.w.lanes[1].Runner = quiet
+	b.w.cfg.Ports[0] = NewMemPort(b.w.cfg.Region, b.w.cfg.Pool, []Template{{Frame: make([]byte, 64)}}, 0, 1<<40)
+	if err := b.w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(350 * time.Millisecond)
+	if err := b.w.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if quiet.ticks < 2 || quiet.ticks > 5 {
+		t.Errorf("%d ticks in 350 ms, want one in about 100 ms", quiet.ticks)
+	}
+}
+
 func TestWorkerDoesNotAllocate(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		b := newBed(t, shared, allNext)

@@ -1,4 +1,10 @@
-/* A burst through all functions of a path, in one call from Go. */
+/*
+ * A burst through all functions of a path, in one call from Go.
+ *
+ * Descriptors may change at any time: a spare of the same path that is being
+ * configured on another thread has them in its memory too. So each word is
+ * loaded once, atomically, and only what was loaded is checked and used.
+ */
 #include <stdio.h>
 #include <string.h>
 #include "shim.h"
@@ -15,17 +21,18 @@ static inline uint64_t where_of(struct sfc_frame f)
  * moved the packet. */
 static inline uint64_t where_is(const struct sfc_desc *d)
 {
-	uint64_t w;
-	memcpy(&w, d, sizeof w);
-	return w;
+	return __atomic_load_n((const uint64_t *)(const void *)d, __ATOMIC_RELAXED);
 }
 
 /* Verdict, padding and reason as one word. */
 static inline uint32_t word_of(const struct sfc_desc *d)
 {
-	uint32_t w;
-	memcpy(&w, &d->verdict, sizeof w);
-	return w;
+	return __atomic_load_n((const uint32_t *)(const void *)&d->verdict, __ATOMIC_RELAXED);
+}
+
+static inline uint16_t port_of(const struct sfc_desc *d)
+{
+	return __atomic_load_n(&d->out_port, __ATOMIC_RELAXED);
 }
 
 static inline void clear_word(struct sfc_desc *d)
@@ -57,7 +64,7 @@ static bool settle(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint32_
 	struct sfc_hop *hop = &c->hop[h];
 	uint64_t where = where_is(d);
 	uint32_t word = word_of(d);
-	uint16_t port = d->out_port, reason = (uint16_t)(word >> 16);
+	uint16_t port = port_of(d), reason = (uint16_t)(word >> 16);
 	uint8_t verdict = (uint8_t)word;
 
 	if (verdict == SFC_ABORT || verdict >= SFC_VERDICTS) {
@@ -103,7 +110,7 @@ static uint32_t collect(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, ui
 	for (uint32_t i = 0; i < n; i++) {
 		struct sfc_desc *d = &c->desc[i];
 		uint32_t k = idx[i];
-		if (likely(word_of(d) == SFC_NEXT && where_is(d) == c->where[k] && d->out_port == b->out[k].port))
+		if (likely(word_of(d) == SFC_NEXT && where_is(d) == c->where[k] && port_of(d) == b->out[k].port))
 			plain++;
 		else if (!settle(c, b, h, k, d))
 			continue;
@@ -166,7 +173,9 @@ uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b)
 	for (uint32_t k = 0; k < n; k++) {
 		idx[k] = (uint8_t)k;
 		c->where[k] = where_of(b->frames[k]);
-		b->out[k] = (struct sfc_out){ .verdict = SFC_TX, .hop = 0xff, .port = c->desc[k].out_port };
+		/* The worker has just written it, but see above. */
+		uint16_t port = port_of(&c->desc[k]);
+		b->out[k] = (struct sfc_out){ .verdict = SFC_TX, .hop = 0xff, .port = port < c->nports ? port : 0 };
 	}
 	for (uint32_t h = 0; h < c->nhops && n > 0; h++) {
 		struct sfc_hop *hop = &c->hop[h];

@@ -172,9 +172,12 @@ func (h *hostile) checkRun(t *testing.T) {
 	case "rare":
 		h.checkRare(t)
 	case "limit":
-		if h.want.text == "log" {
+		switch h.want.text {
+		case "log":
 			h.checkLog(t)
-		} else {
+		case "ports":
+			h.checkPorts(t)
+		default:
 			h.checkMemory(t)
 		}
 	default:
@@ -252,6 +255,22 @@ func (h *hostile) checkLog(t *testing.T) {
 	}
 	if h.group.Stats()[0].LogSuppressed == 0 {
 		t.Error("no line was suppressed")
+	}
+}
+
+// checkPorts expects ports that exist in every outcome, while a spare is being
+// configured (20 ms at most) and after.
+func (h *hostile) checkPorts(t *testing.T) {
+	for start := time.Now(); time.Since(start) < 50*time.Millisecond; {
+		h.burst64()
+		for k, o := range h.fixture.burst.Out {
+			if o.Verdict == packet.Tx && o.Port >= 2 {
+				t.Fatalf("packet %d leaves by port %d of 2", k, o.Port)
+			}
+		}
+	}
+	if s := h.group.Stats()[0]; s.Traps != 1 || s.Faulted["bad_port"] == 0 {
+		t.Errorf("the spare never met a burst: %+v", s)
 	}
 }
 

@@ -54,7 +54,7 @@ struct sfc_desc { /* packet.Desc */
 	uint16_t reason;
 	uint16_t vlan;
 	uint8_t pad2[18];
-};
+} __attribute__((may_alias));
 _Static_assert(sizeof(struct sfc_desc) == 64, "descriptor is one cache line");
 
 struct sfc_frame { uint32_t chunk; uint16_t off, len; };
