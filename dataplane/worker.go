@@ -240,12 +240,14 @@ func (w *Worker) Stop() error {
 // sleeping, until done returns true; it is called after every turn. A worker
 // is started once, by Start or Run.
 func (w *Worker) Run(done func() bool) {
+	defer func() { // also when done panics
+		w.shared.publish(&w.local)
+		w.stop.Store(true)
+		unix.Close(w.wakeFD)
+		close(w.done)
+	}()
 	for w.turn(); !done(); w.turn() {
 	}
-	w.shared.publish(&w.local)
-	w.stop.Store(true)
-	unix.Close(w.wakeFD)
-	close(w.done)
 }
 
 // spinCheck is how many empty turns pass between two looks at the clock.

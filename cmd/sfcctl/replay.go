@@ -23,7 +23,9 @@ func newReplay(e env) *cobra.Command {
 capture into port "in" of the middle one, where XDP steers it into an AF_XDP
 socket and a pinned worker runs the chain, catches what comes out, and says what
 became of every packet. The testbed is gone when the command ends, however it
-ends.
+ends. With --keep the namespaces stay, for "ip netns exec sfc-engine ...", until
+the next replay with --keep or "sfcctl testbed clean" removes them; XDP program
+and sockets are gone even so.
 
 With --offline the same chain runs on the same code from burst to verdict,
 without root and kernel, and decides alike about every packet.

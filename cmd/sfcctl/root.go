@@ -31,7 +31,7 @@ The commands that exist need no daemon.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{err, cmd.CommandPath()}
 	})
-	root.AddCommand(newChain(e), newNF(e), newReplay(e), newRecord(e))
+	root.AddCommand(newChain(e), newNF(e), newReplay(e), newRecord(e), newTestbed(e))
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	finish(root)

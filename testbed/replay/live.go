@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"sfc/bpf"
@@ -60,7 +61,7 @@ func openLive(e *engine, t *tracker, rep *Report, opts Options) (_ *live, err er
 	l := &live{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, l.close())
+			err = errors.Join(err, l.unpin(), l.close())
 		}
 	}()
 	if err := l.links(); err != nil {
@@ -77,7 +78,7 @@ func openLive(e *engine, t *tracker, rep *Report, opts Options) (_ *live, err er
 	if err := l.start(e, t, rep, opts); err != nil {
 		return nil, err
 	}
-	return l, l.ends(e.plan.Ports)
+	return l, l.ends()
 }
 
 // links makes the namespaces and the veth pairs between them.
@@ -96,9 +97,28 @@ func (l *live) links() (err error) {
 	return err
 }
 
+// Clean removes what replays with Keep left behind and returns the names.
+func Clean() ([]string, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("removing network namespaces needs root: CAP_SYS_ADMIN; run it with sudo")
+	}
+	return netns.RemoveStale(keepPrefix)
+}
+
+// unpin takes back what keep did.
+func (l *live) unpin() error {
+	var errs []error
+	for _, ns := range []*netns.NS{l.client, l.engine, l.server} {
+		if ns != nil {
+			errs = append(errs, ns.Unpin())
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // keep pins the namespaces, after removing what an earlier kept run left.
 func (l *live) keep() error {
-	if _, err := netns.RemoveStale(keepPrefix); err != nil {
+	if _, err := Clean(); err != nil {
 		return err
 	}
 	for name, ns := range map[string]*netns.NS{"client": l.client, "engine": l.engine, "server": l.server} {
@@ -194,15 +214,14 @@ func (l *live) start(e *engine, t *tracker, rep *Report, opts Options) (err erro
 	return nil
 }
 
-// ends opens both far ends. A port that others forward to in the kernel needs a
-// far end that polls.
-func (l *live) ends(planned []chains.Port) (err error) {
+// ends opens both far ends. They poll a receive ring of their own, as real
+// interfaces do: a redirect in the kernel needs that, and without it frames
+// would go through the core's backlog, which all links of the machine share and
+// which loses frames when some other link is flooded.
+func (l *live) ends() (err error) {
 	far := []*netns.Link{l.c0, l.s0}
-	for _, p := range planned {
-		if p.Forward < 0 {
-			continue
-		}
-		stub, err := far[p.Forward].EnableNAPI()
+	for _, link := range far {
+		stub, err := link.EnableNAPI()
 		if err != nil {
 			return err
 		}
@@ -231,7 +250,7 @@ func runLive(ctx context.Context, e *engine, src *source, t *tracker, rep *Repor
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
 	if err := t.open(); err != nil {
-		return err
+		return errors.Join(err, l.unpin())
 	}
 	if err := l.run(ctx, src, t, rep, opts, &steering{table: e.table, port: e.plan.Ports[portIn]}); err != nil {
 		return err

@@ -47,7 +47,8 @@ type Options struct {
 	// Generic attaches the steering in generic (skb) mode. Default: native, or
 	// an error.
 	Generic bool
-	// Keep leaves the namespaces behind, under names that "ip netns" knows.
+	// Keep leaves the namespaces behind, under names that "ip netns" knows,
+	// until [Clean] or the next replay with Keep removes them.
 	Keep bool
 	// Burst is the most packets the worker takes at once offline. Default
 	// packet.BurstSize.

@@ -3,6 +3,7 @@ package replay
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -51,4 +52,60 @@ func TestCapturesLiveAndOffline(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A panic on the way, here in the caller's own function, leaves nothing.
+func TestPanicLeavesNothing(t *testing.T) {
+	files := gate.Pcaps(t)
+	run := func(t *testing.T, offline bool) {
+		gate.Leaks(t)
+		defer func() {
+			if cause := recover(); cause != "enough" {
+				t.Errorf("recovered %v", cause)
+			}
+		}()
+		_, err := Run(context.Background(), Options{
+			Chains: []string{edge}, In: files[0], Offline: offline,
+			Progress: func(done, _ int) {
+				if done > 0 {
+					panic("enough")
+				}
+			},
+		})
+		t.Errorf("no panic; %v", err)
+	}
+	t.Run("offline", func(t *testing.T) { run(t, true) })
+	t.Run("live", func(t *testing.T) {
+		gate.Root(t)
+		run(t, false)
+	})
+}
+
+// An interrupted replay sends no more, and knows what became of what it sent.
+func TestInterrupted(t *testing.T) {
+	files := gate.Pcaps(t)
+	run := func(t *testing.T, offline bool) {
+		gate.Leaks(t)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		rep, err := Run(ctx, Options{
+			Chains: []string{edge}, In: files[0], Offline: offline, Loop: 1000,
+			Progress: func(done, _ int) {
+				if done > 500 {
+					cancel()
+				}
+			},
+		})
+		if !errors.Is(err, context.Canceled) || rep == nil {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		if err := rep.Balance(); err != nil || rep.Sent < 500 {
+			t.Errorf("%v: %+v", err, rep)
+		}
+	}
+	t.Run("offline", func(t *testing.T) { run(t, true) })
+	t.Run("live", func(t *testing.T) {
+		gate.Root(t)
+		run(t, false)
+	})
 }
