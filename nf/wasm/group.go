@@ -180,8 +180,9 @@ func (g *Group) spawn(h *hop) (*instance, error) {
 		inst.close()
 		switch f {
 		case faultRefused:
-			return nil, fmt.Errorf("%w: function %s: sfc_configure returned %d: see the function's page for its codes",
-				ErrConfigRefused, h.spec.Name, code)
+			// SDK functions answer code + 256 * byte offset, see nf/ABI.md.
+			return nil, fmt.Errorf("%w: function %s: sfc_configure returned %d (code %d at byte %d, near %q): see the function's page for its codes",
+				ErrConfigRefused, h.spec.Name, code, uint32(code)&0xff, uint32(code)>>8, near(h.spec.Config, uint32(code)>>8))
 		case faultBudget:
 			return nil, fmt.Errorf("%w: function %s: sfc_configure took longer than %v", ErrBudget, h.spec.Name, g.opts.ConfigureBudget)
 		default:
@@ -190,6 +191,13 @@ func (g *Group) spawn(h *hop) (*instance, error) {
 	}
 	inst.setLog(h.runLog)
 	return inst, nil
+}
+
+// near returns the part of a configuration around a byte offset.
+func near(config []byte, offset uint32) []byte {
+	const around = 20
+	at := min(int(offset), len(config))
+	return config[max(0, at-around):min(len(config), at+around)]
 }
 
 // install makes inst the instance of hop i.
