@@ -37,6 +37,7 @@ func (p *progress) show(done, total int) {
 		fmt.Fprintf(p.e.stderr, "\r%d %s", done, p.unit)
 		return
 	}
+	total = max(total, done) // an estimate may be too low
 	full := min(barWidth, barWidth*done/total)
 	fmt.Fprintf(p.e.stderr, "\r[%s%s] %d of %d %s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full), done, total, p.unit)
 }

@@ -88,6 +88,9 @@ func (r *Reader) Next() (Packet, error) {
 	return p, nil
 }
 
+// Offset returns how many bytes of the capture have been read.
+func (r *Reader) Offset() int64 { return r.off }
+
 // read fills b. At the end of the input it returns io.EOF when nothing was
 // read, else a *TruncatedError; need is how many bytes the record needs from
 // here on, len(b) included.

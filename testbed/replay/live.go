@@ -300,7 +300,7 @@ func (l *live) run(ctx context.Context, src *source, t *tracker, rep *Report, op
 		switch now := t.progress(); {
 		case now != last:
 			last, lastFate = now, time.Now()
-			opts.Progress(int(now), 0)
+			opts.Progress(int(now), src.total())
 		case eof && t.idle():
 			return stopped
 		case !t.idle() && time.Since(lastFate) > settleTimeout && t.reconcile():

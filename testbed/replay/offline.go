@@ -136,7 +136,7 @@ func runOffline(ctx context.Context, e *engine, src *source, t *tracker, rep *Re
 	}
 	rep.Mode.Attach, rep.Mode.Bind, rep.Mode.Workers, rep.Mode.Core, rep.Mode.Stack = attachOffline, "memory", 1, -1, "none"
 	w.Run(func() bool {
-		opts.Progress(int(t.progress()), 0)
+		opts.Progress(int(t.progress()), src.total())
 		return in.done && t.idle()
 	})
 	rep.Worker = workerReport(w.Counters())

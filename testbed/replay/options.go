@@ -56,7 +56,7 @@ type Options struct {
 	// Limits are checked on every module.
 	Limits nf.Limits
 	// Progress is called now and then with the packets whose fate is known
-	// and how many there will be (0: unknown).
+	// and how many there will be, as far as one can tell (0: unknown).
 	Progress func(done, total int)
 	// Events receives log lines, faults and alarms of functions.
 	Events func(wasm.Event)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 
 	"sfc/testbed/capture"
@@ -17,6 +18,7 @@ type source struct {
 	rep   *CaptureReport
 
 	f      *os.File
+	size   int64 // of the file in bytes; 0 when it is no regular file
 	r      *capture.Reader
 	ahead  *capture.Packet // read and not yet given
 	loop   int
@@ -69,7 +71,21 @@ func (s *source) open() error {
 		return err
 	}
 	s.f, s.r = f, r
+	if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
+		s.size = st.Size()
+	}
 	return nil
+}
+
+// total returns how many packets there will be in all loops: exactly once the
+// first has ended, before that as the part of the file that was read lets
+// expect, 0 when nobody can tell.
+func (s *source) total() int {
+	packets := float64(s.rep.Packets)
+	if off := s.r.Offset(); s.loop == 0 && off > 0 {
+		packets *= float64(s.size) / float64(off)
+	}
+	return int(packets) * s.loops
 }
 
 func (s *source) close() {
@@ -97,10 +113,10 @@ func (s *source) next() (timeNs int64, data []byte, cut bool, err error) {
 				}
 			}
 			if !first && !s.begun {
-				s.shift = s.lastNs + loopGap - p.TimeNs
+				s.shift = later(s.lastNs, loopGap) - p.TimeNs
 			}
 			s.begun = true
-			t := p.TimeNs + s.shift
+			t := later(p.TimeNs, s.shift)
 			s.lastNs = max(s.lastNs, t)
 			return t, p.Data, p.Cut(), nil
 		}
@@ -130,4 +146,13 @@ func (s *source) read() (capture.Packet, error) {
 		return *p, nil
 	}
 	return s.r.Next()
+}
+
+// later adds to a time and stops at the end of time, in 2262, where a capture
+// with strange times can get in a few loops.
+func later(ns, add int64) int64 {
+	if add > math.MaxInt64-ns {
+		return math.MaxInt64
+	}
+	return max(ns+add, 0)
 }
