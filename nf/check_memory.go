@@ -85,6 +85,10 @@ func (c *check) sizes() {
 	limit(c.m.Size, c.limits.ModuleBytes, "bytes of module")
 	limit(c.m.Functions, c.limits.Functions, "functions")
 	limit(c.m.LargestBody, c.limits.FunctionBytes, "bytes in one function")
+	if c.m.Flow > c.limits.Flow {
+		c.refuse(ErrLimit, fmt.Sprintf("at most %d are allowed: split functions with many loops, or do not inline so much", c.limits.Flow),
+			"loops * (locals + loops) of all functions are %d", c.m.Flow)
+	}
 	elements := uint64(0)
 	for i, t := range c.m.Tables {
 		if !t.HasMax {

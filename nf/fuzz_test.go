@@ -24,6 +24,8 @@ func FuzzInspect(f *testing.F) {
 	config.SetWasmTailCall(false)
 	config.SetWasmFunctionReferences(false)
 	config.SetWasmGC(false)
+	config.SetWasmRelaxedSIMD(false)
+	config.SetWasmMultiMemory(false)
 	engine := wasmtime.NewEngineWithConfig(config)
 	f.Fuzz(func(t *testing.T, wasm []byte) {
 		m, err := Inspect(wasm)
@@ -44,6 +46,11 @@ func FuzzInspect(f *testing.F) {
 			return
 		}
 		compareWithRuntime(t, engine, wasm, m)
+		if out, err := Interruptible(wasm); err != nil {
+			t.Fatalf("valid module not rewritten: %v", err)
+		} else if err := wasmtime.ModuleValidate(engine, out); err != nil {
+			t.Fatalf("not valid when rewritten: %v", err)
+		}
 	})
 }
 

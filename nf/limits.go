@@ -7,9 +7,7 @@ type Limits struct {
 	// takes time and memory in proportion.
 	ModuleBytes int
 	// PrivateBytes is how far a module's memory may reach above [DataStart],
-	// in bytes. Default 16 MiB. It bounds host memory, and with the window
-	// the time of one memory.fill, which no deadline interrupts: 9-12 ms for
-	// 16 MiB never touched before, 100-140 ms with the 256 MiB below.
+	// in bytes. Default 16 MiB. It bounds host memory.
 	PrivateBytes int
 	// StackBytes is the most a module's stack may use below [WindowStart], in
 	// bytes. Default 1 MiB.
@@ -22,6 +20,10 @@ type Limits struct {
 	// FunctionBytes is the longest body of one function in bytes. Default
 	// 256 KiB: register allocation grows faster than the body.
 	FunctionBytes int
+	// Flow is the most a module's [Module.Flow] may be. Default 500,000:
+	// compiled in at most some 2 s of CPU time, where honest modules have
+	// less than a tenth.
+	Flow int
 }
 
 // WithDefaults returns l with every zero field replaced by its default.
@@ -37,5 +39,6 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.TableElements, 10_000)
 	def(&l.Functions, 20_000)
 	def(&l.FunctionBytes, 256<<10)
+	def(&l.Flow, 500_000)
 	return l
 }

@@ -168,6 +168,11 @@ type Module struct {
 	// CodeBytes is the length of all function bodies, LargestBody of the
 	// longest.
 	CodeBytes, LargestBody int
+	// Flow tells how long the functions may take to compile: of each, loops *
+	// (locals + loops), summed. The compiler turns locals into values and
+	// joins each of them at the head of each loop, so that 14 KB of nested
+	// loops can take minutes.
+	Flow int
 
 	imported     [4]int   // number of imports of each kind
 	funcTypes    []uint32 // type index of every function, imports first

@@ -19,6 +19,8 @@ const (
 	maxData     = 100_000
 	maxElements = 100_000
 	maxCustom   = 1_000
+	maxLocals   = 50_000 // of one function
+	maxLabels   = 65_536 // of one br_table
 )
 
 // Section ids of the binary format.
@@ -44,7 +46,7 @@ var sectionOrder = [...]int{
 	secExport: 7, secStart: 8, secElement: 9, secDataCount: 10, secCode: 11, secData: 12,
 }
 
-// Inspect reads the structure of a core WebAssembly module: everything but the
+// Inspect reads the structure of a core WebAssembly module and steps over its
 // instructions. The result shares no memory with wasm.
 //
 // It is not a validator: a module that passes must still be compiled by a
@@ -179,12 +181,16 @@ func (m *Module) addFunc(s *reader) FuncType {
 	return m.Types[t]
 }
 
-// readCode steps over the function bodies and returns how many there are.
+// readCode reads the function bodies and returns how many there are.
 func (m *Module) readCode(s *reader) int {
 	n := s.count("function bodies", 2, maxFuncs)
 	for i := 0; i < n && s.err == nil; i++ {
 		body := int(s.u32())
-		s.bytes(body)
+		b := s.sub(body)
+		if k := m.imported[KindFunc] + i; s.err == nil && k < len(m.funcTypes) {
+			m.readBody(&b, len(m.Types[m.funcTypes[k]].Params))
+			s.err = b.err
+		}
 		m.CodeBytes += body
 		m.LargestBody = max(m.LargestBody, body)
 	}

@@ -8,9 +8,11 @@
  * after that; a call that has used its budget in between is stopped: at most
  * budget and three ticks after it began.
  *
- * Instructions such as memory.fill meet no tick. A call that returns by itself
- * and spans more ticks than its budget makes its function suspect: its next
- * calls are measured whole.
+ * Long instructions such as memory.fill are taken to pieces at deployment (see
+ * nf.Interruptible), so that they meet ticks. What is left between two places
+ * that do, such as a page fault at each of thousands of loads in a row, is
+ * noticed when the call returns: one that spans more ticks than its budget
+ * makes its function suspect, and its next calls are measured whole.
  */
 #include <time.h>
 #include "shim.h"

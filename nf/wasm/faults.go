@@ -100,9 +100,8 @@ func (h *hop) retire() *instance {
 }
 
 // faulted notes a fault at time now and returns how long to suspend. An
-// overrun weighs as many faults as budgets it took: an instruction that cannot
-// be interrupted, such as a memory.fill over the whole window, is not let to
-// hold the worker a second time.
+// overrun weighs as many faults as budgets it took: code that cannot be
+// interrupted for long is not let to hold the worker many times.
 func (h *hop) faulted(now time.Time, weight int) (wait time.Duration, quarantine bool) {
 	if now.Sub(h.at) > calm {
 		h.row = 0

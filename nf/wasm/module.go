@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/bytecodealliance/wasmtime-go/v39"
 
@@ -35,11 +36,17 @@ func (rt *Runtime) Compile(wasm []byte) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
+	if wasm, err = nf.Interruptible(wasm); err != nil {
+		return nil, err
+	}
 	m, err := wasmtime.NewModule(rt.compiler, wasm)
 	if err != nil {
 		return nil, fmt.Errorf("compile %s: %w", manifest.Name, err)
 	}
 	defer m.Close()
+	if err := checkTypes(m); err != nil {
+		return nil, fmt.Errorf("%s: %w", manifest.Name, err)
+	}
 	serialized, err := m.Serialize()
 	if err != nil {
 		return nil, fmt.Errorf("serialize %s: %w", manifest.Name, err)
@@ -56,3 +63,31 @@ func (m *Module) CodeBytes() int { return m.size }
 
 // Close frees the machine code.
 func (m *Module) Close() { m.code.close() }
+
+// checkTypes compares the functions that the shim calls with their types as
+// the compiler sees them: the shim hands over raw values, so that a function
+// that gives back more than it has room for would write over the host's memory.
+// nf.Check has read the same bytes, with a parser of its own.
+func checkTypes(m *wasmtime.Module) error {
+	kinds := map[nf.ValType]wasmtime.ValKind{nf.I32: wasmtime.KindI32, nf.I64: wasmtime.KindI64}
+	same := func(want []nf.ValType, have []*wasmtime.ValType) bool {
+		return slices.EqualFunc(want, have, func(w nf.ValType, h *wasmtime.ValType) bool {
+			kind, ok := kinds[w]
+			return ok && h.Kind() == kind
+		})
+	}
+	for _, e := range m.Exports() {
+		want, ok := nf.RequiredExports[e.Name()]
+		if !ok {
+			want, ok = nf.OptionalExports[e.Name()]
+		}
+		if !ok {
+			continue
+		}
+		have := e.Type().FuncType()
+		if have == nil || !same(want.Params, have.Params()) || !same(want.Results, have.Results()) {
+			return fmt.Errorf("%w: the compiler sees export %q with another type than %v", nf.ErrExport, e.Name(), want)
+		}
+	}
+	return nil
+}

@@ -1,4 +1,4 @@
-;; Fills all 16 MiB of its own memory in one instruction, which no deadline can interrupt.
+;; Fills all 16 MiB of its own memory in one instruction.
 ;; expect: limit: memory
 (module
   (@custom "sfc.manifest" "{\"name\":\"fills-memory\",\"version\":\"1.0.0\",\"abi\":1}")
