@@ -110,6 +110,7 @@ func (t *tracker) forget() {
 		t.report.Foreign += uint64(len(t.strays[port]))
 		t.strays[port] = nil
 	}
+	t.report.Foreign += uint64(len(t.orphans))
 	t.orphans = nil
 }
 

@@ -26,7 +26,8 @@ type Report struct {
 	// they waited in memory that is the tenant's alone. Each has its fate, but
 	// where several were damaged at once, perhaps that of its neighbour.
 	Damaged uint64 `json:"damaged"`
-	// Foreign counts frames at the far ends that nobody sent.
+	// Foreign counts frames at the far ends that nobody sent, such as a packet
+	// that came out twice; 0 unless something is broken.
 	Foreign uint64 `json:"foreign"`
 	// BadChecksumsIn and BadChecksumsOut count packets with a wrong IPv4,
 	// TCP, UDP or ICMP checksum among those sent and received.
@@ -112,7 +113,7 @@ type WorkerReport struct {
 // ErrUnbalanced means that packets were lost or counted twice.
 var ErrUnbalanced = errors.New("the account does not balance")
 
-// Balance checks the report's sums.
+// Balance checks the report's sums, and that nothing is lost or came out twice.
 func (r *Report) Balance() error {
 	var dropped uint64
 	for _, n := range r.Dropped {
@@ -124,6 +125,9 @@ func (r *Report) Balance() error {
 	}
 	if r.Lost != 0 {
 		return fmt.Errorf("%w: %d packets lost", ErrUnbalanced, r.Lost)
+	}
+	if r.Foreign != 0 {
+		return fmt.Errorf("%w: %d frames came out that nobody sent", ErrUnbalanced, r.Foreign)
 	}
 	return nil
 }

@@ -16,6 +16,11 @@ const (
 	steerDrop
 )
 
+// String is the word of the steering program's counters; drops have their own.
+func (v steerVerdict) String() string {
+	return [...]string{steerPath: "redirected", steerPass: "passed", steerForward: "forwarded", steerDrop: "dropped"}[v]
+}
+
 // steered is what the steering program does with a frame of the capture,
 // worked out in Go by the same tables. Live, the program's own counters are
 // compared with it.

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"hash/maphash"
+	"maps"
 	"sync"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -56,6 +57,8 @@ type tracker struct {
 	// bySeq tells which packet the steering program numbered so.
 	bySeq [4 * window]uint64
 	seq   uint32 // frames given to the steering program
+	// told counts what it must have done with them, in its counters' words.
+	told map[string]uint64
 	// due are the packets that left the worker for a port, or that the
 	// steering program forwards, and have not come out yet, in order.
 	due  [2]dueQueue // by port
@@ -72,7 +75,7 @@ type tracker struct {
 
 func newTracker(opts Options, rep *Report) *tracker {
 	return &tracker{
-		opts: opts, report: rep, seed: maphash.MakeSeed(),
+		opts: opts, report: rep, seed: maphash.MakeSeed(), told: map[string]uint64{},
 		latency: hdrhistogram.New(1, 60_000_000_000, 3),
 	}
 }
@@ -110,6 +113,13 @@ func (t *tracker) sent() uint32 {
 	return t.seq
 }
 
+// expected returns what the steering program must have counted.
+func (t *tracker) expected() map[string]uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.told)
+}
+
 // idle reports whether no packet is under way.
 func (t *tracker) idle() bool {
 	t.mu.Lock()
@@ -135,6 +145,11 @@ func (t *tracker) add(timeNs int64, data []byte, s steered) (send bool) {
 	r.seq = t.seq
 	t.bySeq[t.seq%uint32(len(t.bySeq))] = n
 	t.seq++
+	if s.verdict == steerDrop {
+		t.told[s.reason]++
+	} else {
+		t.told[s.verdict.String()]++
+	}
 	if s.verdict == steerForward {
 		t.fwd.push(dueFrame{n: n, hash: t.hash(data)})
 	}

@@ -1,0 +1,73 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"sfc/bpf"
+	"sfc/dataplane/packet"
+)
+
+// check compares what the kernel counted with what the tracker expected.
+func (l *live) check(t *tracker, rep *Report) error {
+	c, err := l.steer.Counters(portIn)
+	if err != nil {
+		return err
+	}
+	rep.Steering = map[string]uint64{
+		"redirected": c.Redirected, "passed": c.Passed, "forwarded": c.Forwarded,
+		"not_ip": c.NotIP, "neighbour_discovery": c.NeighbourDiscovery, "unmatched": c.Unmatched,
+	}
+	for reason, n := range c.Drops() {
+		rep.Steering[reason] = n
+	}
+	if c.Frames() != uint64(t.sent()) {
+		err = fmt.Errorf("%w: %d frames were sent to %s, the steering program counted %d", ErrUnbalanced, t.sent(), ports[portIn], c.Frames())
+	}
+	for port, r := range l.receivers {
+		n, err := r.Dropped()
+		if err != nil {
+			return err
+		}
+		rep.note(n, "were missed by the far end of %s", ports[port])
+	}
+	return errors.Join(err, compareSteering(c, t.expected()))
+}
+
+// compareSteering finds where the steering program and its mirror in Go were of
+// different minds.
+func compareSteering(c bpf.Counters, want map[string]uint64) error {
+	got := map[string]uint64{steerPath.String(): c.Redirected, steerPass.String(): c.Passed, steerForward.String(): c.Forwarded}
+	maps.Insert(got, c.Drops())
+	var errs []error
+	for _, what := range slices.Sorted(maps.Keys(got)) {
+		if got[what] != want[what] {
+			errs = append(errs, fmt.Errorf("%w: the steering program counted %d frames as %s, expected were %d", ErrUnbalanced, got[what], what, want[what]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// note adds what happened to n frames, if there are any.
+func (r *Report) note(n uint64, format string, args ...any) {
+	if n > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%d frames ", n)+fmt.Sprintf(format, args...))
+	}
+}
+
+// explain notes where the kernel dropped frames on their way through the
+// sockets. The worker has stopped: it owns some of the counters.
+func (l *live) explain(rep *Report) error {
+	for port, socket := range l.sockets {
+		s, err := socket.Stats()
+		if err != nil {
+			return err
+		}
+		rep.note(s.RxDropped, "did not fit into the chunks of the socket on %s (%d bytes)", ports[port], packet.ChunkSize)
+		rep.note(s.RxRingFull, "found the RX ring of the socket on %s full", ports[port])
+		rep.note(s.TxRefused, "were refused by %s when they were sent", ports[port])
+	}
+	return nil
+}
