@@ -1,4 +1,5 @@
 /* Engine, epoch ticker and host imports. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -23,11 +24,31 @@ uint64_t sfc_now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Keeps what fits of a message, the cause first: what stands before it, a
+ * backtrace with names that the guest chose, may be of any length. */
+static void keep(const wasm_byte_vec_t *msg, char *err)
+{
+	static const char caused[] = "\n\nCaused by:\n", native[] = "\n\nStack backtrace:";
+	size_t size = msg->size;
+	const char *end = memmem(msg->data, size, native, sizeof native - 1);
+	if (end)
+		size = (size_t)(end - msg->data);
+	const char *cause = memmem(msg->data, size, caused, sizeof caused - 1);
+	if (!cause) {
+		snprintf(err, SFC_ERRLEN, "%.*s", (int)size, msg->data);
+		return;
+	}
+	int before = (int)(cause - msg->data);
+	cause += sizeof caused - 1;
+	snprintf(err, SFC_ERRLEN, "%.*s: %.*s", (int)(msg->data + size - cause), cause, before, msg->data);
+}
+
+/* Reads and frees an error. */
 int sfc_error_read(wasmtime_error_t *e, char *err)
 {
 	wasm_byte_vec_t msg;
 	wasmtime_error_message(e, &msg);
-	snprintf(err, SFC_ERRLEN, "%.*s", (int)msg.size, msg.data);
+	keep(&msg, err);
 	wasm_byte_vec_delete(&msg);
 	wasmtime_error_delete(e);
 	return SFC_ERR_LINK;
@@ -38,7 +59,7 @@ int sfc_trap_read(wasm_trap_t *t, char *err)
 {
 	wasm_byte_vec_t msg;
 	wasm_trap_message(t, &msg);
-	snprintf(err, SFC_ERRLEN, "%.*s", (int)msg.size, msg.data);
+	keep(&msg, err);
 	wasm_byte_vec_delete(&msg);
 	wasm_trap_delete(t);
 	return SFC_ERR_TRAP;
@@ -195,7 +216,5 @@ void sfc_module_delete(wasmtime_module_t *mod, wasmtime_instance_pre_t *pre)
 	wasmtime_instance_pre_delete(pre);
 	wasmtime_module_delete(mod);
 }
-
-
 
 wasm_engine_t *sfc_engine_wasm(struct sfc_engine *e) { return e->wasm; }

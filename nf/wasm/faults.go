@@ -28,6 +28,12 @@ const (
 	// quarantineWindow is the time in which quarantineAfter faults put a
 	// function out of service until its group is made anew.
 	quarantineWindow = 10 * time.Second
+	// dearSpawn is how long making an instance may take before the next one of
+	// the function has to wait: for so long that a function which faults
+	// again and again has at most 1/spawnShare of a core for its
+	// sfc_configure.
+	dearSpawn  = 10 * time.Millisecond
+	spawnShare = 10
 )
 
 // State is how a function stands.
@@ -56,6 +62,8 @@ type hop struct {
 	// configLog is written while spares are configured, runLog by the worker:
 	// a ring has one writer.
 	configLog, runLog *logRing
+
+	restUntil time.Time // the janitor's: no new instance before
 
 	// The worker's.
 	row      int // faults in a row
@@ -135,13 +143,15 @@ func (g *Group) replace(faulted uint32) {
 		msg := g.c.trap(i)
 		h.lastFault.Store(&msg)
 		wait, quarantine := h.faulted(now, 1+int(g.c.lateNs(i)/uint64(g.opts.Budget)))
-		g.janitor.jobs <- job{hop: h, dead: dead, fault: msg, wait: wait, quarantine: quarantine}
 		g.suspended |= 1 << i
 		h.resumeAt = now.Add(wait)
-		h.state.Store(int32(BackingOff))
+		state := BackingOff
 		if quarantine {
-			h.state.Store(int32(Quarantined))
-		} else if wait == 0 {
+			state = Quarantined
+		}
+		h.state.Store(int32(state))
+		g.janitor.jobs <- job{hop: h, dead: dead, fault: msg, wait: wait, quarantine: quarantine}
+		if state == BackingOff && wait == 0 {
 			g.revive(i, h)
 		}
 	}
@@ -181,8 +191,10 @@ type job struct {
 // passes on log lines.
 type janitor struct {
 	jobs chan job
-	done chan struct{}
-	wg   sync.WaitGroup
+	// wanted are the hops that lack a spare.
+	wanted []*hop
+	done   chan struct{}
+	wg     sync.WaitGroup
 }
 
 func (j *janitor) start(g *Group) {
@@ -194,12 +206,8 @@ func (j *janitor) start(g *Group) {
 }
 
 func (j *janitor) stop() {
-	if j.done == nil {
-		return
-	}
 	close(j.done)
 	j.wg.Wait()
-	j.done = nil
 }
 
 func (j *janitor) run(g *Group) {
@@ -212,6 +220,7 @@ func (j *janitor) run(g *Group) {
 			j.handle(g, jb)
 		case <-logs.C:
 			g.drainLogs()
+			j.spawn(g)
 		case <-j.done:
 			for len(j.jobs) > 0 {
 				g.bury(<-j.jobs)
@@ -229,13 +238,34 @@ func (j *janitor) handle(g *Group, jb job) {
 		return
 	}
 	h := jb.hop
-	inst, err := g.spawn(h)
-	if err != nil {
-		h.state.Store(int32(Quarantined))
-		g.opts.Events(Event{Function: h.spec.Name, Kind: EventAlarm, Text: "quarantined: no new instance: " + err.Error()})
-		return
+	j.wanted = append(j.wanted, h)
+	j.spawn(g)
+}
+
+// spawn makes the spares that are wanted and whose time has come.
+func (j *janitor) spawn(g *Group) {
+	later := j.wanted[:0]
+	for _, h := range j.wanted {
+		start := time.Now()
+		if start.Before(h.restUntil) {
+			later = append(later, h)
+			continue
+		}
+		inst, err := g.spawn(h)
+		if took := time.Since(start); took > dearSpawn {
+			h.restUntil = start.Add(spawnShare * took)
+		}
+		if err == nil {
+			h.spares <- inst
+			continue
+		}
+		alarm := "no new spare: " + err.Error()
+		if len(h.spares) == 0 && h.state.CompareAndSwap(int32(BackingOff), int32(Quarantined)) {
+			alarm = "quarantined: no new instance: " + err.Error()
+		}
+		g.opts.Events(Event{Function: h.spec.Name, Kind: EventAlarm, Text: alarm})
 	}
-	h.spares <- inst
+	j.wanted = later
 }
 
 // bury frees a dead instance and tells of its end.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"sync"
 	"time"
 
 	"sfc/dataplane/arena"
@@ -68,7 +69,7 @@ type GroupOptions struct {
 	// Default 16; 1 times every burst.
 	TimeEvery int
 	// Events receives log lines, faults and alarms, from a goroutine of the
-	// group's own. Default: they are dropped.
+	// group's own, or from NewGroup when that fails. Default: they are dropped.
 	Events func(Event)
 }
 
@@ -97,8 +98,8 @@ func (o GroupOptions) withDefaults() GroupOptions {
 // Group is the functions of one path on one worker. They run in one crossing
 // from Go to C per burst. It implements chains.Runner.
 //
-// Process and Tick belong to the worker; Stats may be called by anyone; Close
-// is called when the worker has stopped.
+// Process, Tick and ReasonName belong to the worker; Stats may be called by
+// anyone; Close is called when the worker has stopped.
 type Group struct {
 	c     chain
 	hops  []*hop
@@ -110,6 +111,8 @@ type Group struct {
 	suspended uint32 // hops without an instance; the worker's
 
 	janitor janitor
+	closing sync.Once
+	mu      sync.Mutex // keeps what Stats reads alive
 }
 
 // NewGroup instantiates and configures every function of a path, with its
@@ -133,6 +136,7 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 	}
 	defer func() {
 		if err != nil {
+			g.drainLogs() // they may say why
 			g.free()
 		}
 	}()
@@ -162,6 +166,10 @@ func checkGroup(mem Memory, hops []Hop, opts GroupOptions) error {
 		return fmt.Errorf("control region has %d bytes, want %d", len(mem.Control.Bytes()), nf.ControlSize)
 	case n > nf.FramesMax || n%packet.ChunkSize != 0:
 		return fmt.Errorf("frame region of %d bytes: at most %d, in chunks of %d", n, nf.FramesMax, packet.ChunkSize)
+	case opts.Spares < 0:
+		return fmt.Errorf("%d spares: 0 selects the default", opts.Spares)
+	case opts.Ports < 0 || opts.Ports > 1<<16:
+		return fmt.Errorf("%d ports: 1 to 65536 can be named", opts.Ports)
 	case bits.OnesCount(uint(opts.TimeEvery)) != 1:
 		return fmt.Errorf("TimeEvery %d is not a power of two", opts.TimeEvery)
 	}
@@ -226,8 +234,12 @@ func (g *Group) Tick(nowNs uint64) {
 // Close stops the group's goroutine and frees every instance. It may be called
 // again.
 func (g *Group) Close() error {
-	g.janitor.stop()
-	g.free()
+	g.closing.Do(func() {
+		g.janitor.stop()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.free()
+	})
 	return nil
 }
 
@@ -237,7 +249,6 @@ func (g *Group) free() {
 	}
 	g.hops = nil
 	g.c.close()
-	g.c = chain{}
 }
 
 // Errors that a path's functions cause when they are made.

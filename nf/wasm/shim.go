@@ -38,7 +38,7 @@ type engine struct{ c *C.struct_sfc_engine }
 
 type errBuf [C.SFC_ERRLEN]C.char
 
-func (b *errBuf) String() string { return C.GoString(&b[0]) }
+func (b *errBuf) String() string { return printable(C.GoString(&b[0])) }
 
 func openEngine(tickUs uint32) (*engine, error) {
 	var msg errBuf
@@ -49,8 +49,7 @@ func openEngine(tickUs uint32) (*engine, error) {
 	return &engine{c}, nil
 }
 
-func (e *engine) close()        { C.sfc_engine_delete(e.c) }
-func (e *engine) ticks() uint64 { return uint64(C.sfc_engine_ticks(e.c)) }
+func (e *engine) close() { C.sfc_engine_delete(e.c) }
 
 // code is a module's machine code, loaded and linked.
 type code struct {
@@ -133,8 +132,6 @@ func (i *instance) memory(addr, n uint32) []byte {
 // setLog chooses the ring that sfc.log writes to.
 func (i *instance) setLog(l *logRing) { i.c.log = l.c }
 
-func (i *instance) memorySize() uint64 { return uint64(i.c.mem.size) }
-
 // counters returns the guest's counter page.
 func (i *instance) counters() *[nf.NumCounters]uint64 {
 	return (*[nf.NumCounters]uint64)(unsafe.Add(unsafe.Pointer(i.c.mem.base), nf.CountersStart))
@@ -204,7 +201,7 @@ func (c chain) setHop(h int, open bool, reasons int, budget time.Duration) {
 	hop.budget_ns = C.uint64_t(budget)
 }
 
-// setInstance gives hop h an instance (nil: none) and returns the one it had.
+// setInstance gives hop h an instance; nil: none.
 func (c chain) setInstance(h int, i *instance) {
 	if i == nil {
 		c.c.hop[h].inst = nil
@@ -217,7 +214,7 @@ func (c chain) setInstance(h int, i *instance) {
 func (c chain) lateNs(h int) uint64 { return uint64(c.c.hop[h].late_ns) }
 
 // trap returns the message of hop h's last trap.
-func (c chain) trap(h int) string { return C.GoString(&c.c.hop[h].trap[0]) }
+func (c chain) trap(h int) string { return printable(C.GoString(&c.c.hop[h].trap[0])) }
 
 // stats copies hop h's counters; another goroutine may read while the worker
 // adds, each word is whole.

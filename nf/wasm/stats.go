@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"strconv"
+	"strings"
 
 	"sfc/dataplane/packet"
 	"sfc/nf"
@@ -17,14 +18,26 @@ const (
 	EventAlarm EventKind = "alarm" // the function is out of service
 )
 
-// Event is something a function did that an operator may want to read. Text
-// of a log line is the guest's, quoted so that it can do no harm to a
-// terminal or a log file.
+// Event is something a function did that an operator may want to read. What
+// of Text is the guest's own (log lines, names in the backtrace of a trap) is
+// escaped, so that it can do no harm to a terminal or a log file.
 type Event struct {
 	Function string
 	Kind     EventKind
 	Level    uint8 // of a log line: 0 debug, 1 info, 2 warning, 3 error
 	Text     string
+}
+
+// escape returns s in printable ASCII.
+func escape(s string) string {
+	q := strconv.QuoteToASCII(s)
+	return q[1 : len(q)-1]
+}
+
+// printable returns one of Wasmtime's messages, which may have names of the
+// guest's in it, as one line of printable ASCII.
+func printable(msg string) string {
+	return escape(strings.Join(strings.Fields(msg), " "))
 }
 
 // drainLogs passes on what guests logged.
@@ -36,8 +49,7 @@ func (g *Group) drainLogs() {
 				if !ok {
 					break
 				}
-				q := strconv.QuoteToASCII(string(text))
-				g.opts.Events(Event{Function: h.spec.Name, Kind: EventLog, Level: min(level, 3), Text: q[1 : len(q)-1]})
+				g.opts.Events(Event{Function: h.spec.Name, Kind: EventLog, Level: min(level, 3), Text: escape(string(text))})
 			}
 		}
 	}
@@ -70,8 +82,10 @@ type FunctionStats struct {
 	LogSuppressed uint64
 }
 
-// Stats reads the counters of all functions, in path order.
+// Stats reads the counters of all functions, in path order; none after Close.
 func (g *Group) Stats() []FunctionStats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	out := make([]FunctionStats, len(g.hops))
 	for i, h := range g.hops {
 		raw := g.c.stats(i)
