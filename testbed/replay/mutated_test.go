@@ -82,10 +82,11 @@ func mutate(t *testing.T, r *rand.Rand, files []string) string {
 			for range r.IntN(4) {
 				data[r.IntN(min(len(data), 90))] = byte(r.Uint32())
 			}
-			switch r.IntN(8) {
-			case 0:
+			switch how := r.IntN(8); {
+			case len(data) < packet.MinFrame: // a capture's oddity, as it is
+			case how == 0:
 				data = data[:packet.MinFrame+r.IntN(len(data)-packet.MinFrame+1)]
-			case 1:
+			case how == 1:
 				data = append(data[:12:12], append([]byte{0x81, 0, byte(r.IntN(16)), byte(r.IntN(256))}, data[12:]...)...)
 			}
 			n += 100_000
