@@ -69,7 +69,7 @@ func TestNFTestExpect(t *testing.T) {
 		{"reason missing", `{"dropped": {"acl.denied": 3, "acl.other": 1}}`, "  dropped acl.other: expected 1, got 0\n"},
 		{"no such counter", `{"counters": {"seen": 4}}`, "counter seen: the function has none of that name; it has non_ip, permitted"},
 		{"counter wrong", `{"counters": {"permitted": 5}}`, "counter permitted: expected 5, got 4"},
-		{"misspelt", `{"recieved": 4}`, `unknown field "recieved"`},
+		{"unknown field", `{"arrived": 4}`, `unknown field "arrived"`},
 		{"empty", `{}`, "expects nothing: give at least one of"},
 		{"not JSON", `yes`, "invalid character"},
 		{"negative", `{"sent": -1}`, "cannot unmarshal number -1"},

@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -95,7 +96,7 @@ func TestAddAddressSaysWhere(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := la.AddAddress(prefix); err != ErrClosed {
+	if err := la.AddAddress(prefix); !errors.Is(err, ErrClosed) {
 		t.Errorf("closed: %v", err)
 	}
 }

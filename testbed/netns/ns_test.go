@@ -54,7 +54,7 @@ func TestDoRunsInsideAndComesBack(t *testing.T) {
 	home := netnsOf(t)
 	var inside string
 	want := errors.New("from fn")
-	if err := ns.Do(func() error { inside = netnsOf(t); return want }); err != want {
+	if err := ns.Do(func() error { inside = netnsOf(t); return want }); !errors.Is(err, want) {
 		t.Errorf("Do = %v, want fn's error", err)
 	}
 	if inside == home {

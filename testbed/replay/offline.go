@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"sfc/dataplane"
@@ -79,7 +80,7 @@ func (p *capturePort) outside(data []byte, s steered) {
 
 func (p *capturePort) finish(err error) {
 	p.done = true
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		p.err = err
 	}
 }

@@ -40,7 +40,7 @@ func openSource(opts Options, rep *CaptureReport) (*source, error) {
 	}
 	p, err := s.r.Next()
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		err = fmt.Errorf("capture %s %w", s.file, errEmpty)
 	case err != nil && endsPartWay(err):
 		err = fmt.Errorf("capture %s %w: %w", s.file, errEmpty, err)
@@ -121,7 +121,7 @@ func (s *source) next() (timeNs int64, data []byte, cut bool, err error) {
 			return t, p.Data, p.Cut(), nil
 		}
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 		case endsPartWay(err):
 			s.rep.Error = err.Error()
 		default:

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"errors"
 	"io"
 	"math"
 	"path/filepath"
@@ -53,7 +54,7 @@ func TestLoops(t *testing.T) {
 			var got []int64
 			for {
 				ns, _, _, err := s.next()
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					break
 				}
 				if err != nil {

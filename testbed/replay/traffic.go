@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -28,7 +29,7 @@ func (l *live) run(ctx context.Context, src *source, t *tracker, rep *Report, op
 			timeNs, data, cut, err := src.next()
 			if err != nil {
 				eof = true
-				if err != io.EOF {
+				if !errors.Is(err, io.EOF) {
 					stopped = err
 				}
 				break
