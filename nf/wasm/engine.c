@@ -15,6 +15,8 @@ struct sfc_engine {
 	uint32_t tick_us;
 	_Atomic bool stop;
 	_Atomic uint64_t ticks;
+	uint64_t mappings; /* most that linear memories may have */
+	_Atomic uint64_t mapped;
 };
 
 uint64_t sfc_now_ns(void)
@@ -129,7 +131,7 @@ static wasmtime_error_t *define_imports(wasmtime_linker_t *linker)
 	return e;
 }
 
-struct sfc_engine *sfc_engine_new(uint32_t tick_us, char *err)
+struct sfc_engine *sfc_engine_new(uint32_t tick_us, uint64_t mappings, char *err)
 {
 	struct sfc_engine *e = calloc(1, sizeof *e);
 	if (!e) {
@@ -163,6 +165,7 @@ struct sfc_engine *sfc_engine_new(uint32_t tick_us, char *err)
 	}
 	e->linker = wasmtime_linker_new(e->wasm);
 	e->tick_us = tick_us;
+	e->mappings = mappings;
 	wasmtime_error_t *we = define_imports(e->linker);
 	int rc = 0;
 	if (we)
@@ -190,6 +193,15 @@ void sfc_engine_delete(struct sfc_engine *e)
 uint64_t sfc_engine_ticks(struct sfc_engine *e)
 {
 	return atomic_load_explicit(&e->ticks, memory_order_relaxed);
+}
+
+uint64_t sfc_engine_claim(struct sfc_engine *e, int64_t n)
+{
+	uint64_t now = atomic_fetch_add(&e->mapped, (uint64_t)n) + (uint64_t)n;
+	if (n <= 0 || now <= e->mappings)
+		return 0;
+	atomic_fetch_sub(&e->mapped, (uint64_t)n);
+	return e->mappings;
 }
 
 uint32_t sfc_engine_tick_ns(struct sfc_engine *e)

@@ -141,7 +141,7 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 		}
 	}()
 	for i, spec := range hops {
-		h := newHop(spec, opts.Spares, newLayout(mem, scrap, nf.StackTop(spec.Module.Info),
+		h := newHop(spec, opts.Spares, newLayout(rt.eng, mem, scrap, nf.StackTop(spec.Module.Info),
 			nf.DataStart+uint64(rt.opts.Limits.WithDefaults().PrivateBytes)))
 		g.hops = append(g.hops, h)
 		g.c.setHop(i, spec.Open, len(spec.Module.Manifest.DropReasons), opts.Budget)

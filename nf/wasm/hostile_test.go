@@ -307,14 +307,19 @@ func (h *hostile) resident(t *testing.T) int {
 		}
 		shared += int(st.Blocks) * 512
 	}
+	return shared + anonymousKiB(t)<<10
+}
+
+// anonymousKiB is the memory that the process has of its own.
+func anonymousKiB(t *testing.T) (kib int) {
+	t.Helper()
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var kib int
 	for line := range strings.Lines(string(b)) {
 		if _, err := fmt.Sscanf(line, "RssAnon: %d kB", &kib); err == nil {
-			return shared + kib<<10
+			return kib
 		}
 	}
 	t.Fatal("no RssAnon in /proc/self/status")

@@ -74,9 +74,26 @@ static wasmtime_error_t *grow_memory(void *env, size_t size)
 	return NULL;
 }
 
+/* The most mappings that one memory has: a process may have
+ * vm.max_map_count of them, and Go's runtime ends it when it gets no more. */
+static int64_t mappings(const struct sfc_layout *l)
+{
+	const uint64_t holes[][2] = {
+		{ l->stack_top, SFC_WINDOW_START },
+		{ SFC_WINDOW_START + SFC_CONTROL_SIZE, SFC_FRAMES_START },
+		{ SFC_FRAMES_START + l->frames_len, SFC_PRIVATE_START },
+		{ SFC_CONFIG_START + SFC_CONFIG_MAX, SFC_DATA_START },
+	};
+	uint64_t n = 7; /* stack, control, frames, private, data, no access before and behind */
+	for (size_t i = 0; i < sizeof holes / sizeof holes[0]; i++)
+		n += (holes[i][1] - holes[i][0] + l->scrap_len - 1) / l->scrap_len;
+	return (int64_t)n;
+}
+
 static void unmap(struct sfc_memory *m)
 {
 	munmap(m->map, m->map_len);
+	sfc_engine_claim(m->layout->engine, -mappings(m->layout));
 	free(m);
 }
 
@@ -126,17 +143,21 @@ static struct sfc_memory *take(struct sfc_layout *l, size_t minimum, size_t rese
 	return m;
 }
 
-/* Maps a new memory; NULL with errno when the kernel refuses. */
+/* Maps a new memory, its mappings claimed; NULL with errno when the kernel
+ * refuses, and the claim is given back. */
 static struct sfc_memory *map_new(struct sfc_layout *l, size_t minimum, size_t reserved, size_t guard)
 {
 	struct sfc_memory *m = calloc(1, sizeof *m);
-	if (!m)
+	if (!m) {
+		sfc_engine_claim(l->engine, -mappings(l));
 		return NULL;
+	}
 	m->layout = l;
 	m->reserved = reserved;
 	m->map_len = reserved + guard + ALIGN;
 	m->map = mmap(NULL, m->map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (m->map == MAP_FAILED) {
+		sfc_engine_claim(l->engine, -mappings(l));
 		free(m);
 		return NULL;
 	}
@@ -177,23 +198,33 @@ wasmtime_error_t *sfc_memory_new(void *env, const wasm_memorytype_t *ty, size_t 
 	if (reserved < l->limit)
 		reserved = l->limit;
 	struct sfc_memory *m = take(l, minimum, reserved);
-	if (!m)
-		m = map_new(l, minimum, reserved, guard);
 	if (!m) {
-		char msg[160];
-		snprintf(msg, sizeof msg, "map a linear memory: %s (see ulimit -v and vm.max_map_count)", strerror(errno));
-		return wasmtime_error_new(msg);
+		char msg[256];
+		uint64_t most = sfc_engine_claim(l->engine, mappings(l));
+		if (most) {
+			snprintf(msg, sizeof msg, "an instance takes up to %llu memory mappings, and all together may have %llu: "
+				"raise the limit of the process, sysctl -w vm.max_map_count=N, or keep fewer spares",
+				(unsigned long long)mappings(l), (unsigned long long)most);
+			return wasmtime_error_new(msg);
+		}
+		m = map_new(l, minimum, reserved, guard);
+		if (!m) {
+			snprintf(msg, sizeof msg, "map a linear memory: %s (see ulimit -v and vm.max_map_count)", strerror(errno));
+			return wasmtime_error_new(msg);
+		}
 	}
 	*ret = (wasmtime_linear_memory_t){ .env = m, .get_memory = get_memory, .grow_memory = grow_memory, .finalizer = retire };
 	sfc_memory_made = m;
 	return NULL;
 }
 
-struct sfc_layout *sfc_layout_new(void)
+struct sfc_layout *sfc_layout_new(struct sfc_engine *e)
 {
 	struct sfc_layout *l = calloc(1, sizeof *l);
-	if (l)
+	if (l) {
+		l->engine = e;
 		pthread_mutex_init(&l->lock, NULL);
+	}
 	return l;
 }
 

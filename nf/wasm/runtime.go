@@ -9,6 +9,9 @@ package wasm
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +30,11 @@ type Options struct {
 	// ScrapBytes is what a tenant's functions together may fill of the window
 	// that nothing is mapped over. A multiple of 2 MiB. Default 16 MiB.
 	ScrapBytes int
+	// Mappings is the most memory mappings that all instances may have
+	// together; one takes at most 23 with the default ScrapBytes. Default nine tenths
+	// of what the kernel allows a process (vm.max_map_count, usually 65,530:
+	// 2,560 instances, spares included). Go's own memory needs the rest.
+	Mappings int
 	// Limits are checked before a module is compiled. Default nf.Limits{}.
 	Limits nf.Limits
 }
@@ -53,13 +61,16 @@ func Open(opts Options) (*Runtime, error) {
 	if opts.ScrapBytes == 0 {
 		opts.ScrapBytes = 16 << 20
 	}
+	if opts.Mappings == 0 {
+		opts.Mappings = maxMapCount() / 10 * 9
+	}
 	if opts.Tick < 100*time.Microsecond || opts.Tick > time.Second {
 		return nil, fmt.Errorf("wasm: tick %v is outside 100us to 1s", opts.Tick)
 	}
 	if opts.ScrapBytes < 2<<20 || opts.ScrapBytes%(2<<20) != 0 {
 		return nil, fmt.Errorf("wasm: scrap of %d bytes is not a multiple of 2 MiB", opts.ScrapBytes)
 	}
-	eng, err := openEngine(uint32(opts.Tick / time.Microsecond))
+	eng, err := openEngine(uint32(opts.Tick/time.Microsecond), opts.Mappings)
 	if err != nil {
 		return nil, fmt.Errorf("wasm: %w", err)
 	}
@@ -80,6 +91,20 @@ func Open(opts Options) (*Runtime, error) {
 		opts:     opts,
 		scraps:   make(map[string]*arena.Region),
 	}, nil
+}
+
+// maxMapCount is the most mappings a process may have.
+func maxMapCount() int {
+	const usual = 65530
+	text, err := os.ReadFile("/proc/sys/vm/max_map_count")
+	if err != nil {
+		return usual
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return usual
+	}
+	return n
 }
 
 // Close stops the ticker and frees the engine. It may be called again.

@@ -40,9 +40,9 @@ type errBuf [C.SFC_ERRLEN]C.char
 
 func (b *errBuf) String() string { return printable(C.GoString(&b[0])) }
 
-func openEngine(tickUs uint32) (*engine, error) {
+func openEngine(tickUs uint32, mappings int) (*engine, error) {
 	var msg errBuf
-	c := C.sfc_engine_new(C.uint32_t(tickUs), &msg[0])
+	c := C.sfc_engine_new(C.uint32_t(tickUs), C.uint64_t(mappings), &msg[0])
 	if c == nil {
 		return nil, fmt.Errorf("start wasmtime: %s", msg.String())
 	}
@@ -77,8 +77,8 @@ func (c code) close() { C.sfc_module_delete(c.mod, c.pre) }
 // that are mapped and out of use.
 type layout struct{ c *C.struct_sfc_layout }
 
-func newLayout(mem Memory, scrap *arena.Region, stackTop uint32, limit uint64) layout {
-	l := C.sfc_layout_new()
+func newLayout(e *engine, mem Memory, scrap *arena.Region, stackTop uint32, limit uint64) layout {
+	l := C.sfc_layout_new(e.c)
 	l.control_fd, l.frames_fd, l.scrap_fd = C.int(mem.Control.FD()), C.int(mem.Frames.FD()), C.int(scrap.FD())
 	l.frames_len, l.scrap_len = C.uint64_t(len(mem.Frames.Bytes())), C.uint64_t(len(scrap.Bytes()))
 	l.stack_top, l.limit = C.uint32_t(stackTop), C.uint64_t(limit)

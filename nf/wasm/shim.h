@@ -4,8 +4,9 @@
  * guests, keeps their deadlines and settles their verdicts.
  *
  * Files: engine.c (engine, epoch ticker, host imports), memory.c (linear
- * memory with the window mapped over it), instance.c (one guest), chain.c (a
- * burst through all functions of a path).
+ * memory with the window mapped over it), instance.c (one guest), deadline.c
+ * (the CPU time of its calls), chain.c (a burst through all functions of a
+ * path).
  */
 #ifndef SFC_SHIM_H
 #define SFC_SHIM_H
@@ -85,6 +86,7 @@ struct sfc_log {
  * mapped but out of use: mapping one takes longer than all the rest of an
  * instantiation. Made by sfc_layout_new; freed after the last instance. */
 struct sfc_layout {
+	struct sfc_engine *engine;
 	int control_fd;      /* SFC_CONTROL_SIZE bytes */
 	int frames_fd;
 	uint64_t frames_len;
@@ -159,10 +161,13 @@ struct sfc_chain {
 
 struct sfc_engine;
 
-struct sfc_engine *sfc_engine_new(uint32_t tick_us, char *err);
+struct sfc_engine *sfc_engine_new(uint32_t tick_us, uint64_t mappings, char *err);
 void sfc_engine_delete(struct sfc_engine *);
 uint64_t sfc_engine_ticks(struct sfc_engine *);
 wasm_engine_t *sfc_engine_wasm(struct sfc_engine *);
+/* Claims or gives back n of the mappings that all memories together may have;
+ * 0, or what they may have when that is too few. */
+uint64_t sfc_engine_claim(struct sfc_engine *, int64_t n);
 int sfc_module_load(struct sfc_engine *, const uint8_t *code, size_t len, wasmtime_module_t **, wasmtime_instance_pre_t **,
 	char *err);
 void sfc_module_delete(wasmtime_module_t *, wasmtime_instance_pre_t *);
@@ -175,7 +180,7 @@ void sfc_deadline_start(struct sfc_instance *, uint64_t budget_ns);
 uint64_t sfc_deadline_end(struct sfc_instance *);
 uint32_t sfc_engine_tick_ns(struct sfc_engine *);
 
-struct sfc_layout *sfc_layout_new(void);
+struct sfc_layout *sfc_layout_new(struct sfc_engine *);
 void sfc_layout_delete(struct sfc_layout *);
 extern _Thread_local struct sfc_layout *sfc_layout_now;
 extern _Thread_local struct sfc_memory *sfc_memory_made;
