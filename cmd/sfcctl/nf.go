@@ -13,9 +13,10 @@ func newNF(e env) *cobra.Command {
 		Use:   "nf",
 		Short: "Work with network functions",
 		Example: `  sfcctl nf inspect acl.wasm
+  sfcctl nf new myfilter
   sfcctl nf build ./myfilter`,
 	}
-	cmd.AddCommand(newNFInspect(e), newNFBuild(e), newNFTest(e))
+	cmd.AddCommand(newNFInspect(e), newNFNew(e), newNFBuild(e), newNFTest(e))
 	return cmd
 }
 
