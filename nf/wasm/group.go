@@ -159,6 +159,11 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 }
 
 func checkGroup(mem Memory, hops []Hop, opts GroupOptions) error {
+	for _, h := range hops {
+		if n := len(h.Config); n > nf.ConfigMax {
+			return fmt.Errorf("function %s: config of %d bytes, at most %d fit", h.Name, n, nf.ConfigMax)
+		}
+	}
 	switch n := len(mem.Frames.Bytes()); {
 	case len(hops) > maxHops:
 		return fmt.Errorf("path %d has %d functions, at most %d fit: split the chain", opts.Path, len(hops), maxHops)

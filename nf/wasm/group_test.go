@@ -4,13 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"math/rand/v2"
-	"os"
-	"strconv"
 	"testing"
-	"time"
 
-	"sfc/chains"
 	"sfc/dataplane/packet"
 	"sfc/nf"
 )
@@ -91,96 +86,15 @@ func TestGroupDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// script is testdata/good/script.wat in Go.
-type script struct{ region []byte }
-
-func (s script) Process(descs []packet.Desc) {
-	le := binary.LittleEndian
-	for i := range descs {
-		d := &descs[i]
-		p := s.region[d.Chunk-nf.FramesStart+256+d.Mark*12:][:12]
-		d.Mark++
-		if p[1]&1 != 0 {
-			d.Off = le.Uint16(p[4:])
-		}
-		if p[1]&2 != 0 {
-			d.Len = le.Uint16(p[6:])
-		}
-		if p[1]&4 != 0 {
-			d.OutPort = le.Uint16(p[8:])
-		}
-		d.Verdict = packet.Verdict(p[0])
-		d.Reason = le.Uint16(p[2:])
-		if p[1]&8 != 0 {
-			d.Chunk = uint32(le.Uint16(p[10:]))
-		}
+func TestConfigTooLong(t *testing.T) {
+	rt := openRuntime(t)
+	m, err := rt.Compile(module(t, "empty"))
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-func (script) Close() error { return nil }
-
-// The C side and chains.Forwarder settle every verdict, honest or not, alike.
-func TestGroupSettlesLikeForwarder(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("TEST_SEED"); s != "" {
-		seed, _ = strconv.ParseUint(s, 10, 64)
-	}
-	t.Logf("TEST_SEED=%d", seed)
-	rng := rand.New(rand.NewPCG(seed, 2))
-	const hops = 4
-	f := newFixture(t, fixtureOptions{}, repeat("script", hops)...)
-	region := f.mem.Frames.Bytes()
-	descs := f.mem.Descs()
-	fns := make([]chains.Function, hops)
-	reasons := make([]uint16, hops)
-	for i := range fns {
-		fns[i], reasons[i] = script{region}, 2
-	}
-	fwd := chains.NewForwarder(descs, 2, fns, reasons)
-
-	seen := map[packet.Outcome]int{}
-	for range 3000 {
-		n := 1 + rng.IntN(packet.BurstSize)
-		f.fill(n, 200)
-		for k := range n {
-			p := f.burst.Frames[k].Bytes(region)
-			for hop := range hops {
-				s := p[12*hop:]
-				s[0], s[1] = byte(packet.Next), 0
-				if rng.IntN(4) == 0 {
-					for i := range 12 {
-						s[i] = byte(rng.Uint32())
-					}
-					s[0], s[1] = byte(rng.IntN(6)), byte(rng.IntN(16))
-					binary.LittleEndian.PutUint16(s[2:], uint16(rng.IntN(4)))
-					binary.LittleEndian.PutUint16(s[4:], uint16(rng.IntN(2100)))
-					binary.LittleEndian.PutUint16(s[6:], uint16(rng.IntN(2100)))
-					binary.LittleEndian.PutUint16(s[8:], uint16(rng.IntN(3)))
-				}
-				if s[1]&8 != 0 && hop < hops-1 {
-					// A chunk address that is not one ends the packet here, so
-					// that the next hop does not follow it.
-					s[0] = byte(packet.Next)
-				}
-			}
-		}
-		saved := *descs
-		a := f.burst
-		f.group.Process(&a)
-		*descs = saved
-		b := f.burst
-		fwd.Process(&b)
-		for k := range n {
-			if a.Out[k] != b.Out[k] || (a.Out[k].Verdict != packet.Drop && a.Frames[k] != b.Frames[k]) {
-				t.Fatalf("packet %d of %d: C says %+v %+v, Go says %+v %+v", k, n, a.Out[k], a.Frames[k], b.Out[k], b.Frames[k])
-			}
-			o := a.Out[k]
-			o.Port = 0
-			seen[o]++
-		}
-	}
-	if len(seen) < 20 {
-		t.Errorf("only %d kinds of outcome were seen", len(seen))
+	defer m.Close()
+	if _, err := rt.NewGroup(newMemory(t, 64), []Hop{{Name: "f", Module: m, Config: make([]byte, nf.ConfigMax+1)}}, GroupOptions{}); err == nil {
+		t.Error("a configuration longer than its place was taken")
 	}
 }
 
