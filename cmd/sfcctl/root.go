@@ -16,7 +16,8 @@ func newRoot(e env) *cobra.Command {
 (WebAssembly modules), the packets they shall see and the port these leave on.
 
 The commands that exist need no daemon.`,
-		Example: `  sfcctl chain validate edge.yaml
+		Example: `  sudo sfcctl replay --chain edge.yaml --in capture.pcap
+  sfcctl chain validate edge.yaml
   sfcctl nf inspect acl.wasm
   sfcctl nf build ./myfilter`,
 		Version:       versionText(),
