@@ -143,12 +143,12 @@ type Worker struct {
 	local  Counters
 	now    uint64 // when the last burst was taken
 
-	polls  []unix.PollFd
-	wakeFD int
-	stop   atomic.Bool
-	done   chan struct{}
-	shared sharedCounters
-	err    error
+	polls         []unix.PollFd
+	wakeFD        int
+	started, stop atomic.Bool
+	done          chan struct{}
+	shared        sharedCounters
+	err           error
 }
 
 // lane is a path and the burst under way on it.
@@ -207,6 +207,7 @@ func NewWorker(cfg Config) (*Worker, error) {
 // Start runs the worker on a thread of its own, which ends with it. When the
 // core cannot be pinned the error is returned by Stop too.
 func (w *Worker) Start() error {
+	w.started.Store(true)
 	ready := make(chan error, 1)
 	go func() {
 		defer close(w.done)
@@ -224,8 +225,14 @@ func (w *Worker) Start() error {
 }
 
 // Stop ends the worker after the turn under way and waits for it. It may be
-// called again.
+// called again, and for a worker that was never started.
 func (w *Worker) Stop() error {
+	if !w.started.Load() {
+		if !w.stop.Swap(true) {
+			unix.Close(w.wakeFD)
+		}
+		return nil
+	}
 	if !w.stop.Swap(true) {
 		one := [8]byte{1}
 		unix.Write(w.wakeFD, one[:])
@@ -240,6 +247,7 @@ func (w *Worker) Stop() error {
 // sleeping, until done returns true; it is called after every turn. A worker
 // is started once, by Start or Run.
 func (w *Worker) Run(done func() bool) {
+	w.started.Store(true)
 	defer func() { // also when done panics
 		w.shared.publish(&w.local)
 		w.stop.Store(true)

@@ -211,6 +211,16 @@ func TestWorkerActsOnVerdicts(t *testing.T) {
 	}
 }
 
+func TestWorkerStopsUnstarted(t *testing.T) {
+	gate.Leaks(t)
+	b := newBed(t, false, allNext)
+	for range 2 {
+		if err := b.w.Stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // stuckPort never sends.
 type stuckPort struct{ fakePort }
 

@@ -1,10 +1,9 @@
 /*
  * The part of Wasmtime's C API that the shim calls, declared by hand: the
  * static library that wasmtime-go ships carries these symbols, but a second
- * cgo package cannot reach its headers. Layouts are those of wasmtime 39,
- * include/wasmtime/{config,error,extern,func,instance,linker,module,store,
- * trap,val}.h; wasmtime_abi_test.go compares the ones that matter with
- * behaviour.
+ * cgo package cannot reach its headers. Layouts and types are those of wasmtime
+ * 39, include/wasmtime/{config,error,extern,func,instance,linker,module,store,
+ * trap,val}.h; wasmtime_abi_test.go holds them against these.
  */
 #ifndef SFC_WASMTIME_ABI_H
 #define SFC_WASMTIME_ABI_H
@@ -12,6 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#ifndef WASMTIME_API_H /* defined when Wasmtime's own header came before */
 
 typedef struct wasm_config_t wasm_config_t;
 typedef struct wasm_engine_t wasm_engine_t;
@@ -72,6 +73,10 @@ typedef struct {
 
 typedef wasm_trap_t *(*wasmtime_func_unchecked_callback_t)(void *env, wasmtime_caller_t *caller,
 	wasmtime_val_raw_t *args_and_results, size_t n);
+typedef uint8_t wasmtime_update_deadline_kind_t;
+enum { WASMTIME_UPDATE_DEADLINE_CONTINUE = 0 };
+
+#endif
 
 wasm_config_t *wasm_config_new(void);
 void wasmtime_config_epoch_interruption_set(wasm_config_t *, bool);
@@ -124,8 +129,6 @@ wasmtime_context_t *wasmtime_store_context(wasmtime_store_t *);
 void wasmtime_store_limiter(wasmtime_store_t *, int64_t memory_size, int64_t table_elements, int64_t instances,
 	int64_t tables, int64_t memories);
 void wasmtime_store_delete(wasmtime_store_t *);
-typedef uint8_t wasmtime_update_deadline_kind_t;
-enum { WASMTIME_UPDATE_DEADLINE_CONTINUE = 0 };
 void wasmtime_store_epoch_deadline_callback(wasmtime_store_t *, wasmtime_error_t *(*)(wasmtime_context_t *, void *data,
 	uint64_t *delta, wasmtime_update_deadline_kind_t *), void *data, void (*finalizer)(void *));
 void *wasmtime_context_get_data(const wasmtime_context_t *);
