@@ -27,7 +27,8 @@ type MemPort struct {
 }
 
 // NewMemPort makes a port that offers left frames, at most burst at a time
-// (0: packet.BurstSize).
+// (0: packet.BurstSize). Templates have at most packet.MaxFrame bytes; with
+// none of them left is 0.
 func NewMemPort(region []byte, pool *packet.Pool, templates []Template, burst, left int) *MemPort {
 	if burst == 0 {
 		burst = packet.BurstSize
