@@ -1,5 +1,7 @@
 package nf
 
+import "fmt"
+
 // Instructions that [reader.instruction] and its callers tell apart (core
 // specification, chapter 5.4).
 const (
@@ -128,8 +130,8 @@ func (s *reader) readLocals() int {
 	total := 0
 	n := s.count("groups of locals", 2, maxLocals)
 	for i := 0; i < n && s.err == nil; i++ {
-		if total += int(s.u32()); total > maxLocals {
-			s.fail("more than %d locals", maxLocals)
+		if total += int(s.u32()); s.err == nil && total > maxLocals {
+			s.err = &Refusal{ErrLimit, fmt.Sprintf("function with %d locals", total), fmt.Sprintf("at most %d are read", maxLocals)}
 		}
 		s.byte()
 	}

@@ -21,7 +21,7 @@ type Limits struct {
 	// 256 KiB: register allocation grows faster than the body.
 	FunctionBytes int
 	// Flow is the most a module's [Module.Flow] may be. Default 500,000:
-	// compiled in at most some 2 s of CPU time, where honest modules have
+	// compiled in at most some 8 s of CPU time, where honest modules have
 	// less than a tenth.
 	Flow int
 }

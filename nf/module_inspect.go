@@ -19,7 +19,7 @@ const (
 	maxData     = 100_000
 	maxElements = 100_000
 	maxCustom   = 1_000
-	maxLocals   = 50_000 // of one function
+	maxLocals   = 5_000  // of one function; see Module.Flow
 	maxLabels   = 65_536 // of one br_table
 )
 
