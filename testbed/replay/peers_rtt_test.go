@@ -2,6 +2,7 @@ package replay
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -118,7 +119,8 @@ func roundTrip(t *testing.T, p peer) (p50, p99 float64) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread()
+		runtime.LockOSThread() // for good: the thread ends with its affinity
+		onCore(t, 0)
 		buf := make([]byte, 64)
 		for {
 			n, from, err := unix.Recvfrom(server, buf, 0)
@@ -132,6 +134,8 @@ func roundTrip(t *testing.T, p peer) (p50, p99 float64) {
 	}()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	before := onCore(t, 0)
+	defer unix.SchedSetaffinity(0, &before)
 	var us []float64
 	buf, lost := make([]byte, 18), 0
 	for range trips {
@@ -147,7 +151,8 @@ func roundTrip(t *testing.T, p peer) (p50, p99 float64) {
 			continue
 		}
 		us = append(us, float64(time.Since(start).Nanoseconds())/1000)
-		time.Sleep(400 * time.Microsecond)
+		pause := unix.NsecToTimespec(400_000) // time.Sleep would take a millisecond
+		unix.Nanosleep(&pause, nil)
 	}
 	<-done
 	unix.Close(server)
@@ -156,6 +161,17 @@ func roundTrip(t *testing.T, p peer) (p50, p99 float64) {
 	}
 	slices.Sort(us)
 	return us[len(us)/2], us[len(us)*99/100]
+}
+
+// onCore keeps the calling thread on one core, the ends of a round trip on
+// that of the load, and returns where it could run before.
+func onCore(t *testing.T, core int) (before unix.CPUSet) {
+	var set unix.CPUSet
+	set.Set(core)
+	if err := errors.Join(unix.SchedGetaffinity(0, &before), unix.SchedSetaffinity(0, &set)); err != nil {
+		t.Error(err)
+	}
+	return before
 }
 
 // udpSocket opens a UDP socket in a namespace that waits at most a second.
