@@ -30,8 +30,10 @@ static uint64_t thread_cpu_ns(void)
 static wasmtime_error_t *look(wasmtime_context_t *ctx, void *data, uint64_t *delta, wasmtime_update_deadline_kind_t *kind)
 {
 	(void)ctx;
-	struct sfc_deadline *d = &((struct sfc_instance *)data)->deadline;
+	struct sfc_instance *i = data;
+	struct sfc_deadline *d = &i->deadline;
 	uint64_t now = thread_cpu_ns();
+	sfc_engine_use(i->engine);
 	if (!d->ref_ns) {
 		d->ref_ns = now;
 	} else if (now - d->ref_ns > d->budget_ns) {
@@ -52,6 +54,7 @@ void sfc_deadline_attach(struct sfc_instance *i)
 void sfc_deadline_start(struct sfc_instance *i, uint64_t budget_ns)
 {
 	struct sfc_deadline *d = &i->deadline;
+	sfc_engine_use(i->engine);
 	d->budget_ns = budget_ns;
 	d->tick = sfc_engine_ticks(i->engine);
 	d->late_ns = 0;

@@ -1,11 +1,15 @@
 /* Engine, epoch ticker and host imports. */
 #define _GNU_SOURCE
+#define _GNU_SOURCE
 #include <errno.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 #include "shim.h"
 
 struct sfc_engine {
@@ -15,6 +19,8 @@ struct sfc_engine {
 	uint32_t tick_us;
 	_Atomic bool stop;
 	_Atomic uint64_t ticks;
+	_Atomic uint32_t used;    /* a guest ran since the last tick */
+	_Atomic uint32_t resting; /* the ticker sleeps longer; a futex */
 	uint64_t mappings; /* most that linear memories may have */
 	_Atomic uint64_t mapped;
 };
@@ -67,20 +73,54 @@ int sfc_trap_read(wasm_trap_t *t, char *err)
 	return SFC_ERR_TRAP;
 }
 
+/* The ticker rests when no guest has run for so many ticks, and looks again
+ * after REST_MS at the latest. */
+#define QUIET_TICKS 20
+#define REST_MS     10
+
+static void rest(struct sfc_engine *e)
+{
+	struct timespec most = { .tv_nsec = REST_MS * 1000000L };
+	atomic_store(&e->resting, 1);
+	if (!atomic_load(&e->used))
+		syscall(SYS_futex, &e->resting, FUTEX_WAIT_PRIVATE, 1, &most, NULL, 0);
+	atomic_store(&e->resting, 0);
+}
+
+/* Says that a guest runs, so that there are ticks. Called for every call of a
+ * guest: two loads, as long as the ticker is awake. Should it miss that the
+ * ticker lies down this very moment (there is no barrier between the two
+ * words), the first tick comes REST_MS late. */
+void sfc_engine_use(struct sfc_engine *e)
+{
+	if (!atomic_load_explicit(&e->used, memory_order_relaxed))
+		atomic_store_explicit(&e->used, 1, memory_order_relaxed);
+	if (__builtin_expect(atomic_load_explicit(&e->resting, memory_order_relaxed), 0)) {
+		atomic_store(&e->resting, 0);
+		syscall(SYS_futex, &e->resting, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	}
+}
+
 /* A thread of its own, not a Go timer: it must tick while every P of the Go
  * scheduler is busy, or stuck in a guest that loops. */
 static void *tick(void *arg)
 {
 	struct sfc_engine *e = arg;
 	struct timespec period = { .tv_nsec = (long)e->tick_us * 1000 };
+	int quiet = 0; /* ticks since a guest ran */
 	while (!atomic_load_explicit(&e->stop, memory_order_relaxed)) {
 		/* From now, not from the last tick: a ticker that was late must
 		 * not make up for it with ticks that mean no time. */
-		struct timespec left = period;
-		while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR)
-			;
+		if (quiet < QUIET_TICKS) {
+			struct timespec left = period;
+			while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR)
+				;
+		} else {
+			rest(e);
+		}
 		wasmtime_engine_increment_epoch(e->wasm);
 		atomic_fetch_add_explicit(&e->ticks, 1, memory_order_relaxed);
+		quiet = atomic_exchange(&e->used, 0) ? 0 : quiet + 1;
 	}
 	return NULL;
 }

@@ -164,6 +164,7 @@ struct sfc_engine;
 struct sfc_engine *sfc_engine_new(uint32_t tick_us, uint64_t mappings, char *err);
 void sfc_engine_delete(struct sfc_engine *);
 uint64_t sfc_engine_ticks(struct sfc_engine *);
+void sfc_engine_use(struct sfc_engine *);
 wasm_engine_t *sfc_engine_wasm(struct sfc_engine *);
 /* Claims or gives back n of the mappings that all memories together may have;
  * 0, or what they may have when that is too few. */

@@ -44,6 +44,7 @@ func TestPeers(t *testing.T) {
 		t.Run(fmt.Sprintf("size=%d", size), func(t *testing.T) { throughput(t, rounds, size) })
 	}
 	t.Run("rtt", func(t *testing.T) { roundTrips(t, rounds) })
+	t.Run("idle", idle)
 }
 
 // peer is a forwarder between in and out.
@@ -124,6 +125,26 @@ func throughput(t *testing.T, rounds, size int) {
 	for i, p := range ps {
 		fmt.Printf("| %s | %.3f | %.2f | %s | %s |\n", p.name, median(mpps[i]), median(mpps[i])/base, percent(median(load[i])), list(mpps[i]))
 	}
+}
+
+// idle prints the CPU that this engine takes without traffic: the whole
+// process, worker, epoch ticker and Go runtime.
+func idle(t *testing.T) {
+	w := newPeerWorld(t)
+	defer w.close(t)
+	stop, _ := startSFC(t, w, "edge")
+	defer stop()
+	used := func() time.Duration {
+		var u unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	time.Sleep(200 * time.Millisecond)
+	before, start := used(), time.Now()
+	time.Sleep(5 * time.Second)
+	fmt.Printf("\n### no traffic\n\nCPU of the process: %.2f %% of a core\n", 100*float64(used()-before)/float64(time.Since(start)))
 }
 
 // measure loads one forwarder for about 3 s and looks at 2 of them.
