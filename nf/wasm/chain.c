@@ -17,6 +17,12 @@ static inline uint64_t where_of(struct sfc_frame f)
 	return (uint64_t)(SFC_FRAMES_START + f.chunk) | (uint64_t)f.off << 32 | (uint64_t)f.len << 48;
 }
 
+/* Whether the path's functions may send on a port. */
+static inline bool may_send(const struct sfc_chain *c, uint16_t port)
+{
+	return port < 64 && c->ports >> port & 1;
+}
+
 /* Chunk, offset and length as one word: one load tells whether a function
  * moved the packet. */
 static inline uint64_t where_is(const struct sfc_desc *d)
@@ -89,7 +95,7 @@ static bool settle(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint32_
 		b->frames[k].off = (uint16_t)off;
 		b->frames[k].len = (uint16_t)len;
 	}
-	if (port >= c->nports) {
+	if (!may_send(c, port)) {
 		engine_drop(c, b, h, k, SFC_R_BAD_PORT);
 		return false;
 	}
@@ -175,7 +181,7 @@ uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b)
 		c->where[k] = where_of(b->frames[k]);
 		/* The worker has just written it, but see above. */
 		uint16_t port = port_of(&c->desc[k]);
-		b->out[k] = (struct sfc_out){ .verdict = SFC_TX, .hop = 0xff, .port = port < c->nports ? port : 0 };
+		b->out[k] = (struct sfc_out){ .verdict = SFC_TX, .hop = 0xff, .port = may_send(c, port) ? port : c->egress };
 	}
 	for (uint32_t h = 0; h < c->nhops && n > 0; h++) {
 		struct sfc_hop *hop = &c->hop[h];

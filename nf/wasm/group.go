@@ -55,8 +55,11 @@ type GroupOptions struct {
 	Tenant string
 	// Path and Worker are told to the functions through the control page.
 	Path, Worker uint32
-	// Ports is the number of ports; an egress port must be below. Default 1.
+	// Ports is the number of ports, at most 64. Default 1.
 	Ports int
+	// Egress is the set of ports that the functions may send on, bit i for
+	// port i: those their tenant has a say in. Default: all ports.
+	Egress uint64
 	// Budget is the CPU time one function may take for one burst. Default
 	// 1 ms.
 	Budget time.Duration
@@ -76,6 +79,9 @@ type GroupOptions struct {
 func (o GroupOptions) withDefaults() GroupOptions {
 	if o.Ports == 0 {
 		o.Ports = 1
+	}
+	if o.Egress == 0 {
+		o.Egress = 1<<o.Ports - 1
 	}
 	if o.Budget == 0 {
 		o.Budget = time.Millisecond
@@ -131,7 +137,7 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 		Ports: uint32(opts.Ports), ChunkLen: packet.ChunkSize,
 	})
 	g := &Group{
-		c:    newChain(mem.Control.Bytes(), opts.Ports, len(hops), uint64(opts.TimeEvery)),
+		c:    newChain(mem.Control.Bytes(), opts.Egress, len(hops), uint64(opts.TimeEvery)),
 		opts: opts, rt: rt, mem: mem, scrap: scrap,
 	}
 	defer func() {
@@ -173,8 +179,8 @@ func checkGroup(mem Memory, hops []Hop, opts GroupOptions) error {
 		return fmt.Errorf("frame region of %d bytes: at most %d, in chunks of %d", n, nf.FramesMax, packet.ChunkSize)
 	case opts.Spares < 0:
 		return fmt.Errorf("%d spares: 0 selects the default", opts.Spares)
-	case opts.Ports < 0 || opts.Ports > 1<<16:
-		return fmt.Errorf("%d ports: 1 to 65536 can be named", opts.Ports)
+	case opts.Ports < 0 || opts.Ports > 64:
+		return fmt.Errorf("%d ports: 1 to 64 can be named", opts.Ports)
 	case bits.OnesCount(uint(opts.TimeEvery)) != 1:
 		return fmt.Errorf("TimeEvery %d is not a power of two", opts.TimeEvery)
 	}

@@ -110,3 +110,22 @@ func TestConfigRefused(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A function sends only where its tenant has a say.
+func TestEgressPorts(t *testing.T) {
+	f := newFixture(t, fixtureOptions{group: GroupOptions{Ports: 3, Egress: 1<<1 | 1<<2}}, "script")
+	region := f.mem.Frames.Bytes()
+	for port, want := range map[uint16]string{0: "script.bad_port", 1: "", 2: "", 3: "script.bad_port", 64: "script.bad_port"} {
+		f.fill(1, 100)
+		s := f.burst.Frames[0].Bytes(region)
+		s[0], s[1] = byte(packet.Tx), 4
+		binary.LittleEndian.PutUint16(s[8:], port)
+		f.group.Process(&f.burst)
+		switch o := f.burst.Out[0]; {
+		case want == "" && (o.Verdict != packet.Tx || o.Port != port):
+			t.Errorf("port %d: %+v, want it sent there", port, o)
+		case want != "" && f.group.ReasonName(o) != want:
+			t.Errorf("port %d: %+v, want %s", port, o, want)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -173,10 +174,11 @@ func writeControl(control []byte, page nf.ControlPage) {
 // chain is the C side of a Group.
 type chain struct{ c *C.struct_sfc_chain }
 
-func newChain(control []byte, nports, nhops int, timeEvery uint64) chain {
+func newChain(control []byte, ports uint64, nhops int, timeEvery uint64) chain {
 	c := (*C.struct_sfc_chain)(C.calloc(1, C.sizeof_struct_sfc_chain))
 	c.nhops = C.uint32_t(nhops)
-	c.nports = C.uint32_t(nports)
+	c.ports = C.uint64_t(ports)
+	c.egress = C.uint16_t(bits.TrailingZeros64(ports))
 	c.time_mask = C.uint64_t(timeEvery - 1)
 	c.control = (*C.struct_sfc_control)(unsafe.Pointer(&control[0]))
 	c.desc = (*C.struct_sfc_desc)(unsafe.Pointer(&control[nf.DescStart-nf.WindowStart]))

@@ -149,7 +149,9 @@ struct sfc_hop {
 };
 
 struct sfc_chain {
-	uint32_t nhops, nports;
+	uint32_t nhops;
+	uint16_t egress;    /* of packets no function said anything about */
+	uint64_t ports;     /* those that functions may send on */
 	struct sfc_desc *desc;
 	struct sfc_control *control;
 	uint64_t time_mask; /* time functions on bursts where (count & mask) == 0 */

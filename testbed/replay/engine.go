@@ -132,7 +132,7 @@ func (e *engine) addPath(p *chains.Path, compiled map[string]*wasm.Module, opts 
 		hops[i] = wasm.Hop{Name: f.Name, Module: compiled[f.Module], Config: f.Config, Open: f.Fault == chains.FaultOpen}
 	}
 	g, err := e.rt.NewGroup(mem, hops, wasm.GroupOptions{
-		Tenant: p.Tenant, Path: uint32(p.Index), Ports: len(ports), Budget: p.Budget,
+		Tenant: p.Tenant, Path: uint32(p.Index), Ports: len(ports), Egress: p.Ports, Budget: p.Budget,
 		TimeEvery: 1, Events: opts.Events,
 	})
 	if err != nil {
