@@ -31,6 +31,7 @@ var levels = map[string]int{
 	"dataplane/arena":    1,
 	"dataplane/classify": 1,
 	"dataplane/cpu":      1,
+	"dataplane/flow":     1,
 	"nf":                 1,
 	"testbed/capture":    1,
 	"testbed/gate":       1,

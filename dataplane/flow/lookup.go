@@ -1,0 +1,212 @@
+package flow
+
+import (
+	"sfc/dataplane/packet"
+)
+
+// Result is the answer to a [Query].
+type Result struct {
+	// Slot is the flow's slot, or NoSlot.
+	Slot uint32
+	// Flags are packet.FlagNewFlow and packet.FlagReverse.
+	Flags uint16
+	// Status says how the slot came about, or why there is none.
+	Status Status
+	_      uint8
+}
+
+// Status of a [Result].
+type Status uint8
+
+const (
+	// Found: the packet belongs to a flow that was there.
+	Found Status = iota
+	// Created: the packet is the first of its flow.
+	Created
+	// NotAFlow: not IP, or cut short.
+	NotAFlow
+	// Refused: a new flow that the table has no room for.
+	Refused
+	// Unrelated: an ICMP error or a later fragment whose flow is not here.
+	Unrelated
+	// Unknown: a later fragment whose first one is not known, see
+	// [UnknownFragment].
+	Unknown
+)
+
+// String returns the status's stable name.
+func (s Status) String() string {
+	return [...]string{"found", "created", "not_a_flow", "refused", "unrelated", "unknown", "invalid", "invalid"}[s&7]
+}
+
+// Lookup answers the first n queries of a burst, in order: packets of one new
+// flow share it, the first one alone is Created. It makes and ends flows, but
+// reuses no slot that has not come out of Drain.
+//
+// It goes over the burst in stages, so that the cache misses of 64 packets
+// overlap: the buckets of all, the entries of all, then the comparisons.
+func (t *Table) Lookup(qs *[packet.BurstSize]Query, n int, out *[packet.BurstSize]Result) {
+	n = min(n, packet.BurstSize)
+	t.touchBuckets(qs, n)
+	t.touchEntries(qs, n)
+	for k := range n {
+		q, r := &qs[k], &out[k]
+		if ref := t.refs[k]; ref != 0 {
+			slot, found, swap := t.candidate(ref)
+			if slot < t.slots() && found.equal(&q.key) {
+				e := &t.entries[slot]
+				idle := q.at - e.seen
+				// The common case: a packet of an open flow that changes nothing.
+				if e.kind.state() == Open && q.kind == Packet && q.bits&(tcpFIN|tcpRST) == 0 &&
+					idle <= uint32(t.timeouts[e.kind&(numKinds-1)]) {
+					if idle != 0 {
+						e.seen = q.at
+					}
+					*r = Result{Slot: slot, Flags: uint16(swap^q.swap()) * packet.FlagReverse}
+					continue
+				}
+			}
+		}
+		t.resolve(q, r)
+	}
+}
+
+// touchBuckets loads a word of every query's first bucket. The loads depend on
+// nothing, so the processor has many of them under way.
+func (t *Table) touchBuckets(qs *[packet.BurstSize]Query, n int) {
+	var sum uint64
+	for k := range n {
+		b, _ := t.idx.place(qs[k].index)
+		sum += t.idx.buckets[b].tags[0]
+	}
+	t.touched = sum
+}
+
+// touchEntries finds a candidate for every query and loads a word of it, and of
+// its flow when it is a secondary key.
+func (t *Table) touchEntries(qs *[packet.BurstSize]Query, n int) {
+	sum := t.touched
+	slots, bound := t.slots(), 0
+	for k := range n {
+		b, tag := t.idx.place(qs[k].index)
+		bk := &t.idx.buckets[b]
+		t.refs[k] = 0
+		if set := bk.match(tag); set != 0 {
+			ref := bk.refs[firstPlace(set)]
+			t.refs[k] = ref
+			if slot := ref - 1; slot < slots {
+				sum += t.entries[slot].key[0]
+			} else {
+				sum += t.bindings[slot-slots].key[0]
+				bound++
+			}
+		} else if bk.spill != 0 {
+			sum += t.idx.buckets[t.idx.other(b, tag)].tags[0]
+		}
+	}
+	for k := 0; bound > 0 && k < n; k++ {
+		if slot := t.refs[k] - 1; slot >= slots && slot != NoSlot {
+			if slot = t.bindings[slot-slots].slot; slot < slots {
+				sum += t.entries[slot].key[0]
+			}
+			bound--
+		}
+	}
+	t.touched = sum
+}
+
+// candidate returns what a ref of touchEntries stands for now: a flow in the
+// burst may have ended since. slot is NoSlot for a binding that is free.
+func (t *Table) candidate(ref uint32) (slot uint32, found *key, swap uint8) {
+	if slot = ref - 1; slot < t.slots() {
+		e := &t.entries[slot]
+		return slot, &e.key, e.bits & startSwap
+	}
+	b := &t.bindings[slot-t.slots()]
+	return b.slot, &b.key, b.swap
+}
+
+// find returns the ref of a key, 0 when it is not in the index.
+func (t *Table) find(k *key, hash uint32) uint32 {
+	b, tag := t.idx.place(hash)
+	bk := &t.idx.buckets[b]
+	if ref := t.findIn(bk, k, tag); ref != 0 || bk.spill == 0 {
+		return ref
+	}
+	return t.findIn(&t.idx.buckets[t.idx.other(b, tag)], k, tag)
+}
+
+func (t *Table) findIn(bk *bucket, k *key, tag uint64) uint32 {
+	for set := bk.match(tag); set != 0; set &= set - 1 {
+		ref := bk.refs[firstPlace(set)]
+		if slot := ref - 1; slot < t.slots() {
+			if t.entries[slot].key.equal(k) {
+				return ref
+			}
+		} else if n := slot - t.slots(); n < uint32(len(t.bindings)) && t.bindings[n].key.equal(k) {
+			return ref
+		}
+	}
+	return 0
+}
+
+// resolve answers a query in the general case.
+func (t *Table) resolve(q *Query, r *Result) {
+	*r = Result{Slot: NoSlot, Status: NotAFlow}
+	switch q.kind {
+	case NoFlow:
+		return
+	case UnknownFragment:
+		r.Status = Unknown
+		return
+	}
+	if ref := t.find(&q.key, q.index); ref != 0 {
+		slot, _, swap := t.candidate(ref)
+		e := &t.entries[slot]
+		switch {
+		case t.expired(e, q.at):
+			t.end(slot)
+			t.count.Expired[e.kind.class()]++
+		case e.kind.over() && q.kind == Packet && q.bits&(tcpSYN|tcpACK|tcpRST|tcpFIN) == tcpSYN:
+			// The same ports again (RFC 9293 section 3.6.1): another
+			// connection, which must not see the old one's state.
+			t.end(slot)
+			t.count.Replaced[e.kind.class()]++
+		default:
+			reverse := swap ^ q.swap()
+			*r = Result{Slot: slot, Flags: uint16(reverse) * packet.FlagReverse}
+			if q.kind != QuotedPacket {
+				t.see(slot, q, reverse)
+			} else {
+				t.count.Related++
+			}
+			return
+		}
+	}
+	if q.kind != Packet {
+		r.Status = Unrelated
+		t.count.Unrelated++
+		return
+	}
+	t.create(q, r)
+}
+
+// lateMs is how far back in time a packet may lie behind another of its flow.
+// More means that the clock was set back.
+const lateMs = 60_000
+
+// expired says whether a flow has been idle for too long at a packet's time.
+func (t *Table) expired(e *entry, at uint32) bool {
+	return int32(at-e.seen) > t.timeouts[e.kind&(numKinds-1)]
+}
+
+// see takes note of a packet of a flow.
+func (t *Table) see(slot uint32, q *Query, reverse uint8) {
+	e := &t.entries[slot]
+	if d := int32(q.at - e.seen); d > 0 || d < -lateMs {
+		e.seen = q.at
+	}
+	if s := e.advance(q, reverse); s != e.kind.state() {
+		t.enter(slot, s)
+	}
+}
