@@ -13,21 +13,21 @@ import (
 //
 //	fault -> instance taken out -> warm spare in (first fault of a row)
 //	                            -> suspended for 1, 2, 4 ... 1000 ms, then a spare
-//	                            -> quarantine (quarantineAfter in quarantineWindow)
+//	                            -> quarantine (quarantineAfter without a calm second)
 //
 // The worker only swaps pointers; a goroutine of the group frees the dead
 // instance and makes the next spare, since mapping memory interrupts every
 // core of the process.
 const (
-	// calm is how long a function must run without a fault for its next one
-	// to count as the first of a row.
-	calm            = time.Second
-	firstBackoff    = time.Millisecond
-	maxBackoff      = time.Second
-	quarantineAfter = 32
-	// quarantineWindow is the time in which quarantineAfter faults put a
-	// function out of service until its group is made anew.
-	quarantineWindow = 10 * time.Second
+	// calm is how long a function must run without a fault in service for its
+	// next one to count as the first of a row.
+	calm         = time.Second
+	firstBackoff = time.Millisecond
+	maxBackoff   = time.Second
+	// quarantineAfter is how many faults in a row put a function out of
+	// service until its group is made anew: after some 6 s when it faults at
+	// every packet.
+	quarantineAfter = 16
 	// dearSpawn is how long making an instance may take before the next one of
 	// the function has to wait: for so long that a function which faults
 	// again and again has at most 1/spawnShare of a core for its
@@ -66,11 +66,10 @@ type hop struct {
 	restUntil time.Time // the janitor's: no new instance before
 
 	// The worker's.
-	row      int // faults in a row
-	at       time.Time
+	row      int           // faults in a row, by weight
+	at       time.Time     // of the last one
+	wait     time.Duration // the suspension after it
 	resumeAt time.Time
-	recent   [quarantineAfter]time.Time
-	next     int
 
 	// mu guards counters and keeps the current instance in place while it is
 	// read.
@@ -111,23 +110,15 @@ func (h *hop) retire() *instance {
 // overrun weighs as many faults as budgets it took: code that cannot be
 // interrupted for long is not let to hold the worker many times.
 func (h *hop) faulted(now time.Time, weight int) (wait time.Duration, quarantine bool) {
-	if now.Sub(h.at) > calm {
+	if now.Sub(h.at)-h.wait > calm {
 		h.row = 0
 	}
-	h.at = now
-	h.row++
-	for range min(weight, quarantineAfter+1) {
-		oldest := h.recent[h.next]
-		h.recent[h.next] = now
-		h.next = (h.next + 1) % len(h.recent)
-		if !oldest.IsZero() && now.Sub(oldest) < quarantineWindow {
-			return 0, true
-		}
-	}
+	h.row += weight
 	if h.row > 1 {
 		wait = min(firstBackoff<<min(h.row-2, 20), maxBackoff)
 	}
-	return wait, false
+	h.at, h.wait = now, wait
+	return wait, h.row >= quarantineAfter
 }
 
 // replace takes the instances of the faulted hops out and puts spares in, as
@@ -275,6 +266,6 @@ func (g *Group) bury(jb job) {
 	g.opts.Events(Event{Function: name, Kind: EventFault, Text: fmt.Sprintf("%s; suspended for %v", jb.fault, jb.wait)})
 	if jb.quarantine {
 		g.opts.Events(Event{Function: name, Kind: EventAlarm,
-			Text: fmt.Sprintf("quarantined: more than %d faults within %v, or budgets overrun", quarantineAfter, quarantineWindow)})
+			Text: fmt.Sprintf("quarantined: %d faults, or budgets overrun, without %v in service between them", quarantineAfter, calm)})
 	}
 }

@@ -198,8 +198,8 @@ func (h *hostile) checkReplaced(t *testing.T) {
 		h.group.hops[0].resumeAt = time.Time{} // do not wait the back-off out
 	}
 	s := h.group.Stats()[0]
-	if n := s.Traps + s.Overruns; s.Overruns == 0 && n != quarantineAfter+1 || n > quarantineAfter+1 {
-		t.Errorf("%d faults before the quarantine, want %d", n, quarantineAfter+1)
+	if n := s.Traps + s.Overruns; s.Overruns == 0 && n != quarantineAfter || n > quarantineAfter {
+		t.Errorf("%d faults before the quarantine, want %d", n, quarantineAfter)
 	}
 	h.burst64()
 	h.all(t, func(o packet.Outcome) bool { return h.group.ReasonName(o) == "guest.suspended" })
