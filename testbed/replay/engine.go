@@ -133,7 +133,7 @@ func (e *engine) addPath(p *chains.Path, compiled map[string]*wasm.Module, opts 
 	}
 	g, err := e.rt.NewGroup(mem, hops, wasm.GroupOptions{
 		Tenant: p.Tenant, Path: uint32(p.Index), Ports: len(ports), Egress: p.Ports, Budget: p.Budget,
-		TimeEvery: 1, Events: opts.Events,
+		TimeEvery: opts.timeEvery, Events: opts.Events,
 	})
 	if err != nil {
 		return fmt.Errorf("chain %s: %w", p.Title(), err)

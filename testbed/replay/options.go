@@ -53,6 +53,9 @@ type Options struct {
 	// Burst is the most packets the worker takes at once offline. Default
 	// packet.BurstSize.
 	Burst int
+	// timeEvery is how many bursts pass between two that are timed, a power of
+	// two. Default 1: captures are short. Benchmarks leave it to the runtime.
+	timeEvery int
 	// Limits are checked on every module.
 	Limits nf.Limits
 	// Progress is called now and then with the packets whose fate is known
@@ -65,6 +68,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Loop == 0 {
 		o.Loop = 1
+	}
+	if o.timeEvery == 0 {
+		o.timeEvery = 1
 	}
 	if o.Clock == "" {
 		o.Clock = ClockCapture
