@@ -8,6 +8,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME  ?= 30s
 TESTFLAGS ?=
 BENCH     ?= .
+ROUNDS    ?= 5
 GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # Programs that building and testing need, each with its Debian package, and
@@ -53,6 +54,11 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 .PHONY: bench
 bench: ## run the benchmarks whose names match BENCH; the output suits benchstat
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: bench-peers
+bench-peers: deps ## compare with dpdk-testpmd and Linux forwarding on veth, ROUNDS times in turn (as root, on an idle machine)
+	@command -v dpdk-testpmd >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends dpdk-dev librte-net-af-xdp23; }
+	SFC_PEERS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -run '^TestPeers$$' -v ./testbed/replay
 
 .PHONY: generate
 generate: ## make generated files again: eBPF objects, names of constants
