@@ -61,24 +61,24 @@ func newFragments(n uint32, timeout int32) fragments {
 
 // identify reads from the IP header h what a packet's fragments share, and its
 // hash, which is never 0; ok is false when the fragment header is not there.
-func identify(secret [2]uint64, h []byte, m *packet.Meta) (addrs [4]uint64, id fragmentID, hash uint32, ok bool) {
+func identify(secret [2]uint64, h []byte, m *packet.Meta, ipv4 bool) (addrs [4]uint64, id fragmentID, hash uint32, ok bool) {
 	id = fragmentID{port: m.Port, ip: 4}
 	if m.Flags&packet.FlagVLAN != 0 {
 		id.vlan = m.VLAN
 	}
 	var k key
-	if m.Flags&packet.FlagIPv4 != 0 {
+	if ipv4 {
 		id.lo, id.proto = be16(h[4:]), m.Proto
 		src, dst := le32(h[12:]), le32(h[16:])
 		addrs[0], addrs[2] = uint64(src), uint64(dst)
-		k, _ = keyV4(src, dst, id.lo, 0, id.proto, 0)
+		k.setV4(endV4(src, id.lo), endV4(dst, 0), lastWord(4, id.proto, 0))
 	} else {
 		id.ip = 6
 		if id.hi, id.lo, ok = fragmentHeader(h); !ok {
 			return addrs, id, 0, false
 		}
 		addrs = [4]uint64{le64(h[8:]), le64(h[16:]), le64(h[24:]), le64(h[32:])}
-		k, _ = keyV6(addrs[0], addrs[1], addrs[2], addrs[3], id.lo, id.hi, 0, 0)
+		k.setV6(addrs[0], addrs[1], addrs[2], addrs[3], id.lo, id.hi, lastWord(6, 0, 0))
 	}
 	return addrs, id, max(k.hash(secret, true), 1), true
 }
@@ -101,8 +101,8 @@ func fragmentHeader(h []byte) (hi, lo uint16, ok bool) {
 }
 
 // note remembers the tuple of a first fragment.
-func (f *fragments) note(secret [2]uint64, h []byte, m *packet.Meta, q *Query) {
-	addrs, id, hash, ok := identify(secret, h, m)
+func (f *fragments) note(secret [2]uint64, h []byte, m *packet.Meta, ipv4 bool, q *Query) {
+	addrs, id, hash, ok := identify(secret, h, m, ipv4)
 	if !ok {
 		return
 	}
@@ -136,11 +136,10 @@ func (f *fragments) note(secret [2]uint64, h []byte, m *packet.Meta, q *Query) {
 }
 
 // resolve gives a later fragment the tuple of its first one.
-func (f *fragments) resolve(secret [2]uint64, h []byte, m *packet.Meta, q *Query) {
-	*q = Query{at: q.at, path: q.path, kind: UnknownFragment}
-	addrs, id, hash, ok := identify(secret, h, m)
+func (f *fragments) resolve(secret [2]uint64, h []byte, m *packet.Meta, ipv4 bool, q *Query) {
+	q.none()
+	addrs, id, hash, ok := identify(secret, h, m, ipv4)
 	if !ok {
-		q.kind = NoFlow
 		return
 	}
 	q.group = hash
@@ -156,6 +155,7 @@ func (f *fragments) resolve(secret [2]uint64, h []byte, m *packet.Meta, q *Query
 		return
 	}
 	f.count.Unknown++
+	q.kind = UnknownFragment
 }
 
 // fromNote rebuilds the tuple of a first fragment.

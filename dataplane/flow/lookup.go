@@ -83,36 +83,46 @@ func (t *Table) touchBuckets(qs *[packet.BurstSize]Query, n int) {
 }
 
 // touchEntries finds a candidate for every query and loads a word of it, and of
-// its flow when it is a secondary key.
+// its flow when it is a secondary key. The loads have a loop of their own: the
+// fewer instructions between them, the more are under way.
 func (t *Table) touchEntries(qs *[packet.BurstSize]Query, n int) {
-	sum := t.touched
-	slots, bound := t.slots(), 0
 	for k := range n {
 		b, tag := t.idx.place(qs[k].index)
 		bk := &t.idx.buckets[b]
 		t.refs[k] = 0
 		if set := bk.match(tag); set != 0 {
-			ref := bk.refs[firstPlace(set)]
-			t.refs[k] = ref
-			if slot := ref - 1; slot < slots {
-				sum += t.entries[slot].key[0]
-			} else {
-				sum += t.bindings[slot-slots].key[0]
-				bound++
-			}
+			t.refs[k] = bk.refs[firstPlace(set)]
 		} else if bk.spill != 0 {
-			sum += t.idx.buckets[t.idx.other(b, tag)].tags[0]
+			t.touched += t.idx.buckets[t.idx.other(b, tag)].tags[0]
 		}
 	}
-	for k := 0; bound > 0 && k < n; k++ {
-		if slot := t.refs[k] - 1; slot >= slots && slot != NoSlot {
-			if slot = t.bindings[slot-slots].slot; slot < slots {
-				sum += t.entries[slot].key[0]
-			}
-			bound--
+	sum := t.touched
+	slots, bound := t.slots(), false
+	for _, ref := range t.refs[:n] {
+		if slot := ref - 1; slot < slots {
+			sum += t.entries[slot].key[0]
+		} else if ref != 0 {
+			sum += t.bindings[slot-slots].key[0]
+			bound = true
 		}
+	}
+	if bound {
+		sum += t.touchBound(n)
 	}
 	t.touched = sum
+}
+
+// touchBound loads a word of the flows of candidates that are secondary keys.
+func (t *Table) touchBound(n int) (sum uint64) {
+	slots := t.slots()
+	for _, ref := range t.refs[:n] {
+		if ref > slots {
+			if slot := t.bindings[ref-1-slots].slot; slot < slots {
+				sum += t.entries[slot].key[0]
+			}
+		}
+	}
+	return sum
 }
 
 // candidate returns what a ref of touchEntries stands for now: a flow in the

@@ -83,3 +83,8 @@ func (q *Query) Tuple() (t Tuple, ok bool) {
 
 // swap is 1 when the packet's source is the key's higher end.
 func (q *Query) swap() uint8 { return q.bits >> querySwapShift }
+
+// none makes q a query of kind NoFlow.
+func (q *Query) none() {
+	q.key, q.index, q.owner, q.kind, q.bits = key{}, 0, 0, NoFlow, 0
+}

@@ -11,63 +11,32 @@ import (
 // The quote is what a router had at hand, cut anywhere behind the first 8
 // bytes of its transport header (RFC 792), or what an attacker made up: its
 // length fields say nothing about what is here.
-func (r *Reader) readQuote(l4 []byte, m *packet.Meta, q *Query) {
-	q.bits = 0
+func readQuote(secret [2]uint64, l4 []byte, icmp uint8, q *Query) {
+	q.none()
 	if len(l4) < packet.ICMPLen {
 		return
 	}
 	h := l4[packet.ICMPLen:]
-	var k key
-	var swap uint8
+	var proto uint8
+	var rest []byte
+	ok := false
 	switch {
-	case m.Proto == packet.ProtoICMP && len(h) >= packet.IPv4Len && h[0]>>4 == 4:
+	case icmp == packet.ProtoICMP && len(h) >= packet.IPv4Len && h[0]>>4 == 4:
 		size := int(h[0]&0x0f) * 4
-		if size < packet.IPv4Len || size > len(h) || be16(h[6:])&0x1fff != 0 {
-			return
+		if size >= packet.IPv4Len && size <= len(h) && be16(h[6:])&0x1fff == 0 {
+			proto, rest, ok = h[9], h[size:], true
 		}
-		sport, dport, query, ok := quotedPorts(h[9], h[size:])
-		if !ok {
-			return
-		}
-		k, swap = keyV4(le32(h[12:]), le32(h[16:]), sport, dport, h[9], query)
-	case m.Proto == packet.ProtoICMPv6 && len(h) >= packet.IPv6Len && h[0]>>4 == 6:
-		proto, rest, ok := skipExtHeaders(h)
-		if !ok {
-			return
-		}
-		sport, dport, query, ok := quotedPorts(proto, rest)
-		if !ok {
-			return
-		}
-		k, swap = keyV6(le64(h[8:]), le64(h[16:]), le64(h[24:]), le64(h[32:]), sport, dport, proto, query)
-	default:
+	case icmp == packet.ProtoICMPv6 && len(h) >= packet.IPv6Len && h[0]>>4 == 6:
+		proto, rest, ok = skipExtHeaders(h)
+	}
+	if !ok || packet.HasPorts(proto) && len(rest) < 4 || isICMP(proto) && len(rest) < 6 {
 		return
 	}
+	sport, dport, query := tell(proto, rest)
 	q.kind = QuotedPacket
-	q.key = k
-	q.bits = (swap ^ 1) << querySwapShift
-	q.index, q.owner = k.hashes(r.secret)
-}
-
-// quotedPorts reads what tells the flows of a protocol apart from the
-// beginning of a transport header.
-func quotedPorts(proto uint8, h []byte) (sport, dport uint16, query uint8, ok bool) {
-	switch {
-	case packet.HasPorts(proto):
-		if len(h) < 4 {
-			return 0, 0, 0, false
-		}
-		return be16(h), be16(h[2:]), 0, true
-	case isICMP(proto):
-		if len(h) < 6 {
-			return 0, 0, 0, false
-		}
-		if query = icmpQuery(proto, h[0]); query != 0 {
-			sport = be16(h[4:])
-		}
-		return sport, sport, query, true
-	}
-	return 0, 0, 0, true
+	q.setTuple(h, icmp == packet.ProtoICMP, proto, sport, dport, query)
+	q.bits ^= querySwap
+	q.index, q.owner = q.key.hashes(secret)
 }
 
 // maxExtHeaders is as many IPv6 extension headers as the steering program

@@ -46,28 +46,35 @@ func (k *key) proto() uint8 { return uint8(k[4] >> wordProto) }
 func (k *key) query() uint8 { return uint8(k[4] >> wordQuery) }
 func (k *key) ipv4() bool   { return uint8(k[4]>>wordIP) == 4 }
 
-// keyV4 normalises a tuple of IPv4. swap is 1 when the source is the higher
-// end, else 0. Without branches: which end is higher cannot be predicted.
-func keyV4(src, dst uint32, sport, dport uint16, proto, query uint8) (k key, swap uint8) {
-	s := uint64(src)<<16 | uint64(sport)
-	d := uint64(dst)<<16 | uint64(dport)
-	_, above := bits.Sub64(d, s, 0)
-	lo, hi := min(s, d), max(s, d)
-	k[0] = lo>>16 | hi>>16<<32
-	k[4] = lo&0xffff | hi&0xffff<<16 | uint64(proto)<<wordProto | 4<<wordIP | uint64(query)<<wordQuery
-	return k, uint8(above)
+// setV4 makes k the key of a tuple of IPv4. Its ends are address<<16 | port;
+// last is word 4 without ports. It returns 1 when the source is the higher end,
+// else 0. Without branches: which end is higher cannot be predicted.
+func (k *key) setV4(src, dst, last uint64) uint8 {
+	lo, hi := min(src, dst), max(src, dst)
+	k[0], k[1], k[2], k[3] = lo>>16|hi>>16<<32, 0, 0, 0
+	k[4] = lo&0xffff | hi&0xffff<<16 | last
+	_, above := bits.Sub64(dst, src, 0)
+	return uint8(above)
 }
 
-// keyV6 is keyV4 for IPv6; s and d are the two words of each address.
-func keyV6(s0, s1, d0, d1 uint64, sport, dport uint16, proto, query uint8) (k key, swap uint8) {
+// endV4 is one end of a tuple for setV4.
+func endV4(addr uint32, port uint16) uint64 { return uint64(addr)<<16 | uint64(port) }
+
+// setV6 is setV4 for IPv6; s and d are the words of each address.
+func (k *key) setV6(s0, s1, d0, d1 uint64, sport, dport uint16, last uint64) uint8 {
 	_, above := bits.Sub64(uint64(dport), uint64(sport), 0)
 	_, above = bits.Sub64(d1, s1, above)
 	_, above = bits.Sub64(d0, s0, above)
 	mask := -above
 	x0, x1, xp := (s0^d0)&mask, (s1^d1)&mask, uint64(sport^dport)&mask
 	k[0], k[1], k[2], k[3] = s0^x0, s1^x1, d0^x0, d1^x1
-	k[4] = uint64(sport) ^ xp | (uint64(dport)^xp)<<16 | uint64(proto)<<wordProto | 6<<wordIP | uint64(query)<<wordQuery
-	return k, uint8(above)
+	k[4] = uint64(sport) ^ xp | (uint64(dport)^xp)<<16 | last
+	return uint8(above)
+}
+
+// lastWord is word 4 of a key without its ports.
+func lastWord(ip, proto, query uint8) uint64 {
+	return uint64(proto)<<wordProto | uint64(ip)<<wordIP | uint64(query)<<wordQuery
 }
 
 // hash is packet.FlowHash of the key's tuple. Of an ICMP query it takes in the
@@ -129,11 +136,11 @@ func (t *Tuple) normalise() (k key, swap uint8, ok bool) {
 	switch {
 	case t.Src.Is4() && t.Dst.Is4():
 		a, b := t.Src.As4(), t.Dst.As4()
-		k, swap = keyV4(le32(a[:]), le32(b[:]), t.SrcPort, t.DstPort, t.Proto, t.Query)
+		swap = k.setV4(endV4(le32(a[:]), t.SrcPort), endV4(le32(b[:]), t.DstPort), lastWord(4, t.Proto, t.Query))
 		return k, swap, true
 	case t.Src.Is6() && t.Dst.Is6():
 		a, b := t.Src.As16(), t.Dst.As16()
-		k, swap = keyV6(le64(a[:]), le64(a[8:]), le64(b[:]), le64(b[8:]), t.SrcPort, t.DstPort, t.Proto, t.Query)
+		swap = k.setV6(le64(a[:]), le64(a[8:]), le64(b[:]), le64(b[8:]), t.SrcPort, t.DstPort, lastWord(6, t.Proto, t.Query))
 		return k, swap, true
 	}
 	return k, 0, false
