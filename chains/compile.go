@@ -80,7 +80,9 @@ func (c *compilation) spec(s *Spec, mods ModuleSet) {
 	path := Path{Index: uint16(len(c.plan.Paths)), Name: s.Name, Tenant: s.Tenant, Budget: s.Budget}
 	for _, f := range s.Functions {
 		path.Functions = append(path.Functions, Hop{Name: f.Name, Module: f.Module, Config: f.Config, Fault: f.Fault})
-		c.module(s, f, mods)
+		if c.module(s, f, mods) > 0 {
+			path.Flows = s.Flows
+		}
 	}
 	egress, ok := c.portIndex[s.Egress]
 	if !ok {
@@ -97,18 +99,25 @@ func (c *compilation) spec(s *Spec, mods ModuleSet) {
 	c.rules = append(c.rules, rules)
 }
 
-func (c *compilation) module(s *Spec, f FunctionSpec, mods ModuleSet) {
+// module checks a function's module and configuration and returns the bytes of
+// state it keeps per flow.
+func (c *compilation) module(s *Spec, f FunctionSpec, mods ModuleSet) (state int) {
 	if mods == nil {
-		return
+		return 0
 	}
 	m := mods[f.Module]
 	if m == nil {
 		c.fail(s, "function %s: module %s is not there; build or upload it", f.Name, f.Module)
-		return
+		return 0
+	}
+	state = m.Manifest.FlowStateBytes
+	if most := (nf.DataStart - nf.SlotsStart) / max(state, 1); s.Flows > most {
+		c.fail(s, "function %s keeps %d bytes per flow, so %d flows do not fit its window; set spec.flows to at most %d", f.Name, state, s.Flows, most)
 	}
 	for _, err := range nf.Refusals(m.Manifest.CheckConfig(f.Config)) {
 		c.fail(s, "function %s: %w", f.Name, err)
 	}
+	return state
 }
 
 // match makes the rules of a chain. A match that names no port means every

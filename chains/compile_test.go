@@ -11,13 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sfc/dataplane/classify"
+	"sfc/nf"
 )
 
 // chain makes a spec with one function.
 func chain(title, egress string, match ...Match) Spec {
 	tenant, name, _ := strings.Cut(title, "/")
 	return Spec{
-		Name: name, Tenant: tenant, Match: match, Egress: egress, Budget: DefaultBudget,
+		Name: name, Tenant: tenant, Match: match, Egress: egress, Budget: DefaultBudget, Flows: DefaultFlows,
 		Functions: []FunctionSpec{{Name: "acl", Module: "acl.wasm", Config: []byte("{}")}},
 	}
 }
@@ -288,5 +289,28 @@ func TestSuggest(t *testing.T) {
 		if got := editDistance(tt.a, tt.b); got != tt.want {
 			t.Errorf("editDistance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
 		}
+	}
+}
+
+// Flows are those of the spec when a function keeps flow state, and must fit
+// its window.
+func TestFlows(t *testing.T) {
+	state := func(bytes int) ModuleSet {
+		return ModuleSet{"acl.wasm": {Manifest: &nf.Manifest{Name: "acl", FlowStateBytes: bytes}}}
+	}
+	s := chain("demo/edge", "out", at("in"))
+	s.Flows = 100_000
+	for bytes, want := range map[int]int{0: 0, 8: 100_000, 1024: 100_000} {
+		plan, err := Compile([]Spec{s}, []string{"in", "out"}, state(bytes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := plan.Paths[0].Flows; got != want {
+			t.Errorf("%d bytes of state: %d flows, want %d", bytes, got, want)
+		}
+	}
+	_, err := Compile([]Spec{s}, []string{"in", "out"}, state(4096))
+	if err == nil || !strings.Contains(err.Error(), "set spec.flows to at most 28672") {
+		t.Errorf("4096 bytes of state for 100,000 flows: %v", err)
 	}
 }

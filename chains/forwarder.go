@@ -109,6 +109,9 @@ func (f *Forwarder) settle(b *packet.Burst, h, k int, d *packet.Desc) bool {
 // Tick does nothing: functions of this process keep no time of their own.
 func (f *Forwarder) Tick(uint64) {}
 
+// FlowEnd does nothing: functions of this process keep no flow state.
+func (f *Forwarder) FlowEnd([]uint32) {}
+
 // Close closes the hops in reverse order.
 func (f *Forwarder) Close() error {
 	var errs []error

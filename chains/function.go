@@ -26,4 +26,8 @@ type Runner interface {
 	// Tick is called about every 100 ms between bursts; nowNs is the same
 	// clock as Burst.NowNs.
 	Tick(nowNs uint64)
+	// FlowEnd is called between bursts when flows have ended, before their
+	// slots are given to others: functions are told, and what they kept in
+	// the slots is cleared.
+	FlowEnd(slots []uint32)
 }

@@ -33,7 +33,7 @@ func Parse(file string, data []byte) (Spec, error) {
 }
 
 func (d *decoder) spec(root *value) Spec {
-	s := Spec{Budget: DefaultBudget}
+	s := Spec{Budget: DefaultBudget, Flows: DefaultFlows}
 	d.object(root, "", []field{
 		{"apiVersion", required, func(v *value, path string) { d.constant(v, path, apiVersion) }},
 		{"kind", required, func(v *value, path string) { d.constant(v, path, kindChain) }},
@@ -52,6 +52,7 @@ func (d *decoder) spec(root *value) Spec {
 				{"functions", required, func(v *value, path string) { s.Functions = d.functions(v, path) }},
 				{"egress", required, func(v *value, path string) { s.Egress = d.port(v, path) }},
 				{"budget", optional, func(v *value, path string) { s.Budget = d.duration(v, path, MinBudget, MaxBudget) }},
+				{"flows", optional, func(v *value, path string) { s.Flows = d.integer(v, path, 1, MaxFlows) }},
 				{"unmatched", optional, func(v *value, path string) {
 					s.Unmatched = UnmatchedPass + Unmatched(d.oneOf(v, path, unmatchedNames[UnmatchedPass:]))
 				}},

@@ -40,6 +40,7 @@ spec:
     - {name: fourth, module: acl.wasm}
   egress: out
   budget: 500us
+  flows: 1000
   unmatched: drop
 `
 
@@ -64,7 +65,7 @@ func TestParse(t *testing.T) {
 			{Name: "third", Module: "conf/chains/acl.wasm", Config: config},
 			{Name: "fourth", Module: "conf/chains/acl.wasm", Config: []byte("{}")},
 		},
-		Egress: "out", Budget: 500 * time.Microsecond, Unmatched: UnmatchedDrop,
+		Egress: "out", Budget: 500 * time.Microsecond, Flows: 1000, Unmatched: UnmatchedDrop,
 	}
 	if d := cmp.Diff(want, got, prefixes); d != "" {
 		t.Errorf("spec (-want +got):\n%s", d)
@@ -76,7 +77,7 @@ func TestParseDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(Spec{Name: "a", Tenant: "b", Egress: "out", Budget: time.Millisecond}, got, prefixes); d != "" {
+	if d := cmp.Diff(Spec{Name: "a", Tenant: "b", Egress: "out", Budget: time.Millisecond, Flows: DefaultFlows}, got, prefixes); d != "" {
 		t.Errorf("spec (-want +got):\n%s", d)
 	}
 }

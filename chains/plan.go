@@ -46,6 +46,9 @@ type Path struct {
 	Ports uint64
 	// Budget is the time one function may take for one burst.
 	Budget time.Duration
+	// Flows is the most flows at a time; 0 when no function keeps flow state,
+	// or when modules were not looked at.
+	Flows int
 }
 
 // Hop is a function in its place in a path.

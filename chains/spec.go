@@ -30,6 +30,10 @@ const (
 	// MinBudget and MaxBudget bound the time a function may take per burst.
 	MinBudget = 100 * time.Microsecond
 	MaxBudget = 100 * time.Millisecond
+	// MaxFlows is the most flows of one chain at a time.
+	MaxFlows = 1 << 22
+	// DefaultFlows is the number for a chain that names none.
+	DefaultFlows = 1 << 16
 	// DefaultBudget is the budget of a chain that names none.
 	DefaultBudget = time.Millisecond
 )
@@ -53,6 +57,9 @@ type Spec struct {
 	Egress string
 	// Budget is the time one function may take for one burst.
 	Budget time.Duration
+	// Flows is the most flows at a time whose state the functions keep. It
+	// means nothing when none of them keeps any.
+	Flows int
 	// Unmatched says what becomes of packets that no chain claims, on the
 	// ports where this chain takes packets in.
 	Unmatched Unmatched

@@ -28,6 +28,9 @@ func (s *Spec) Validate() error {
 	if s.Budget < MinBudget || s.Budget > MaxBudget {
 		fail("budget %v is not between %v and %v", s.Budget, MinBudget, MaxBudget)
 	}
+	if s.Flows < 1 || s.Flows > MaxFlows {
+		fail("flows %d is not between 1 and %d", s.Flows, MaxFlows)
+	}
 	if int(s.Unmatched) >= len(unmatchedNames) {
 		fail("unmatched policy %d does not exist", s.Unmatched)
 	}

@@ -23,6 +23,7 @@ func (w *Worker) sort(frames []packet.Frame) {
 		}
 		l.b.N = k + 1
 		l.b.RxNs[k] = m.RxNs
+		l.b.TimeNs[k] = m.RxNs
 		l.b.Seq[k] = m.Seq
 		l.b.InPort[k] = m.Port
 		if l.Arena != nil {
@@ -30,6 +31,9 @@ func (w *Worker) sort(frames []packet.Frame) {
 			own := packet.Frame{Chunk: k * packet.ChunkSize, Off: f.Off, Len: f.Len}
 			copy(own.Bytes(l.Arena), f.Bytes(w.cfg.Region))
 			f = own
+		}
+		if l.flows != nil {
+			l.flows.metas[k] = *m
 		}
 		l.b.Frames[k] = f
 		d := &l.Descs[k]
@@ -42,7 +46,7 @@ func (w *Worker) sort(frames []packet.Frame) {
 		}
 		d.Proto = m.Proto
 		d.Flags = m.Flags
-		d.Slot = 0
+		d.Slot = packet.NoSlot
 		d.Hash = m.Hash
 		d.RxNs = m.RxNs
 		d.InPort, d.OutPort = m.Port, l.Egress
@@ -58,10 +62,19 @@ func (w *Worker) runLane(l *lane) {
 	w.now = w.clock.Now()
 	b.NowNs = w.now
 	if w.cfg.Observer != nil {
-		w.cfg.Observer.Received(b, l.Descs)
+		w.cfg.Observer.Received(b)
+		for k := range int(b.N) {
+			l.Descs[k].RxNs = b.TimeNs[k]
+		}
 	}
 	l.tick(b.NowNs)
+	if l.flows != nil {
+		w.lookup(l)
+	}
 	l.Runner.Process(b)
+	if l.flows != nil {
+		l.age(b.NowNs, burstSweep)
+	}
 	region := w.cfg.Region
 	if l.Arena != nil {
 		region = l.Arena

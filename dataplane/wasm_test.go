@@ -198,7 +198,7 @@ func TestCatalogueTurnDoesNotAllocate(t *testing.T) {
 // before.
 type stepClock struct{ now, step uint64 }
 
-func (s *stepClock) Received(b *packet.Burst, _ *[packet.BurstSize]packet.Desc) {
+func (s *stepClock) Received(b *packet.Burst) {
 	s.now += s.step
 	b.NowNs = s.now
 }

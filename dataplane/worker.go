@@ -12,6 +12,7 @@ import (
 
 	"sfc/chains"
 	"sfc/dataplane/cpu"
+	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
 )
 
@@ -47,9 +48,9 @@ type Stack interface {
 // Observer sees every burst. It runs on the worker's goroutine and must not
 // keep what it is given. A worker without one pays nothing for it.
 type Observer interface {
-	// Received is called before the path runs; it may change the times in
-	// descs and b.NowNs.
-	Received(b *packet.Burst, descs *[packet.BurstSize]packet.Desc)
+	// Received is called before the path runs; it may change b.TimeNs and
+	// b.NowNs.
+	Received(b *packet.Burst)
 	// Decided is called when outcomes are known and the bytes still there:
 	// b.Frames lie in region. Only TxFull can change an outcome after it.
 	Decided(b *packet.Burst, region []byte)
@@ -73,6 +74,9 @@ type Path struct {
 	// tenants: packets are copied into it and back. At least BurstSize chunks.
 	// Nil when the worker's region itself is shared with the functions.
 	Arena []byte
+	// Flows is the path's flow table on this worker; nil when no function
+	// keeps flow state. Whoever made it closes it after the worker stopped.
+	Flows *flow.Table
 	// Egress is the index of the port that packets leave by.
 	Egress uint16
 }
@@ -90,6 +94,9 @@ type Config struct {
 	Paths []Path
 	// GuestBase is the guest address of Region and Arena (nf.FramesStart).
 	GuestBase uint32
+	// Tuples reads the tuples of packets of paths with Flows, with the same
+	// secret.
+	Tuples *flow.Reader
 	// Stack takes packets with verdict Pass. Nil drops them: stack_full.
 	Stack Stack
 	// Observer sees every burst; nil for none.
@@ -112,6 +119,8 @@ func (c *Config) validate() error {
 	}
 	for i, p := range c.Paths {
 		switch {
+		case p.Flows != nil && c.Tuples == nil:
+			return fmt.Errorf("path %d has flows, the worker has no reader of tuples", i)
 		case p.Runner == nil || p.Descs == nil:
 			return fmt.Errorf("path %d has no runner or no descriptors", i)
 		case int(p.Egress) >= len(c.Ports):
@@ -160,6 +169,8 @@ type lane struct {
 	// umem is where each packet lies in the worker's region when the path has
 	// an arena of its own.
 	umem [packet.BurstSize]packet.Frame
+	// flows is what looking flows up needs; nil without.
+	flows *flowLookup
 }
 
 // txQueue is what leaves by one port this turn.
@@ -195,6 +206,9 @@ func NewWorker(cfg Config) (*Worker, error) {
 	for i, p := range cfg.Paths {
 		w.lanes[i].Path = p
 		w.lanes[i].b.Path = uint16(i)
+		if p.Flows != nil {
+			w.lanes[i].flows = new(flowLookup)
+		}
 	}
 	for _, p := range cfg.Ports {
 		if fd := p.PollFD(); fd >= 0 {
@@ -336,6 +350,7 @@ func (l *lane) tick(now uint64) {
 	if now >= l.nextTick {
 		l.nextTick = now + uint64(tickEvery)
 		l.Runner.Tick(now)
+		l.age(now, idleSweep)
 	}
 }
 

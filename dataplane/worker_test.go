@@ -255,6 +255,7 @@ type runnerFunc struct {
 
 func (r *runnerFunc) Process(b *packet.Burst) { r.process(b) }
 func (r *runnerFunc) Tick(uint64)             { r.ticks++ }
+func (r *runnerFunc) FlowEnd([]uint32)        {}
 
 func TestWorkerRefusesUnknownPort(t *testing.T) {
 	for _, shared := range []bool{false, true} {

@@ -90,7 +90,8 @@ func testSpec(module, config string) chains.Spec {
 	match := chains.MatchAll()
 	match.Port = "in"
 	return chains.Spec{
-		Name: "test", Tenant: "test", Match: []chains.Match{match}, Egress: "out", Budget: chains.DefaultBudget,
+		Flows: chains.DefaultFlows,
+		Name:  "test", Tenant: "test", Match: []chains.Match{match}, Egress: "out", Budget: chains.DefaultBudget,
 		Functions: []chains.FunctionSpec{{Module: module, Config: []byte("{}"), ConfigFile: config}},
 	}
 }

@@ -20,6 +20,9 @@ type Burst struct {
 	Out [BurstSize]Outcome
 	// RxNs is when XDP saw each packet, CLOCK_MONOTONIC, in ns.
 	RxNs [BurstSize]uint64
+	// TimeNs is each packet's time in ns as flows and functions take it: RxNs,
+	// or what an observer says.
+	TimeNs [BurstSize]uint64
 	// Seq is each packet's [Meta.Seq].
 	Seq [BurstSize]uint32
 	// InPort is each packet's ingress port index.

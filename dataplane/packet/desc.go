@@ -1,5 +1,9 @@
 package packet
 
+// NoSlot is the Slot of packets without a flow: what is not part of one, what
+// the flow table had no room for, and all packets of paths without flows.
+const NoSlot = 0xffffffff
+
 // DescSize is the size in bytes of [Desc].
 const DescSize = 64
 
@@ -25,7 +29,8 @@ type Desc struct {
 	_     uint8
 	// Flags are the Flag bits.
 	Flags uint16
-	// Slot is the index of the flow's state in every function's slot array.
+	// Slot is the index of the flow's state in every function's slot array;
+	// [NoSlot] when the packet has no flow.
 	Slot uint32
 	// Hash is the keyed flow hash.
 	Hash uint32

@@ -226,3 +226,22 @@ uint32_t sfc_chain_tick(struct sfc_chain *c, uint64_t now_ns)
 	}
 	return faulted;
 }
+
+/* Tells every function that the flows in these slots have ended. */
+uint32_t sfc_chain_flow_end(struct sfc_chain *c, const uint32_t *slots, uint32_t n)
+{
+	uint32_t faulted = 0;
+	for (uint32_t h = 0; h < c->nhops; h++) {
+		struct sfc_instance *i = c->hop[h].inst;
+		if (!i || !i->has_flow_end)
+			continue;
+		for (uint32_t k = 0; k < n; k++) {
+			wasmtime_val_raw_t arg = { .i32 = (int32_t)slots[k] };
+			if (call(c, h, &i->flow_end, &arg) != SFC_OK) {
+				faulted |= 1u << h;
+				break;
+			}
+		}
+	}
+	return faulted;
+}

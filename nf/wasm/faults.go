@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sfc/dataplane/arena"
 	"sfc/nf"
 )
 
@@ -53,6 +54,7 @@ func (s State) String() string {
 // hop is one function of a group.
 type hop struct {
 	spec      Hop
+	slots     *arena.Region // flow state; nil when it keeps none
 	layout    layout
 	current   atomic.Pointer[instance] // nil while suspended
 	spares    chan *instance
@@ -77,8 +79,8 @@ type hop struct {
 	counters [nf.NumCounters]uint64 // of instances that are gone
 }
 
-func newHop(spec Hop, spares int, l layout) *hop {
-	return &hop{spec: spec, layout: l, spares: make(chan *instance, spares+1), configLog: newLogRing(), runLog: newLogRing()}
+func newHop(spec Hop, spares int, slots *arena.Region, l layout) *hop {
+	return &hop{spec: spec, slots: slots, layout: l, spares: make(chan *instance, spares+1), configLog: newLogRing(), runLog: newLogRing()}
 }
 
 func (h *hop) free() {
@@ -89,6 +91,7 @@ func (h *hop) free() {
 		i.close()
 	}
 	h.layout.close()
+	h.closeSlots()
 	h.configLog.close()
 	h.runLog.close()
 }

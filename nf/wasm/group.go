@@ -60,6 +60,9 @@ type GroupOptions struct {
 	// Egress is the set of ports that the functions may send on, bit i for
 	// port i: those their tenant has a say in. Default: all ports.
 	Egress uint64
+	// Flows is the number of slots that functions with flow state have; slot
+	// numbers are below. Default 0: a function with flow state is refused.
+	Flows int
 	// Budget is the CPU time one function may take for one burst. Default
 	// 1 ms.
 	Budget time.Duration
@@ -147,7 +150,11 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 		}
 	}()
 	for i, spec := range hops {
-		h := newHop(spec, opts.Spares, newLayout(rt.eng, mem, scrap, nf.StackTop(spec.Module.Info),
+		slots, err := newSlots(spec, opts.Flows)
+		if err != nil {
+			return nil, err
+		}
+		h := newHop(spec, opts.Spares, slots, newLayout(rt.eng, mem, scrap, slots, nf.StackTop(spec.Module.Info),
 			nf.DataStart+uint64(rt.opts.Limits.WithDefaults().PrivateBytes)))
 		g.hops = append(g.hops, h)
 		g.c.setHop(i, spec.Open, len(spec.Module.Manifest.DropReasons), opts.Budget)

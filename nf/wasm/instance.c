@@ -62,6 +62,7 @@ int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, struct 
 		return rc;
 	}
 	i->has_tick = get_func(i, &w, "sfc_tick", &i->tick);
+	i->has_flow_end = get_func(i, &w, "sfc_flow_end", &i->flow_end);
 	*ret = i;
 	return SFC_OK;
 }

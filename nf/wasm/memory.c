@@ -8,6 +8,8 @@
  *   32 MiB       +frames     frame region, the chain's
  *                128 MiB     scrap
  *   128 MiB      +1.06 MiB   counters page and configuration, private
+ *                144 MiB     scrap
+ *   144 MiB      +slots      flow state of the function, kept when it is replaced
  *                256 MiB     scrap
  *   256 MiB      size        data and heap, private, limited
  *   size         4 GiB       no access, and guards
@@ -74,6 +76,12 @@ static wasmtime_error_t *grow_memory(void *env, size_t size)
 	return NULL;
 }
 
+/* Where the slots cut the scrap in two; at its end when there are none. */
+static uint64_t slots_at(const struct sfc_layout *l)
+{
+	return l->slots_len ? SFC_SLOTS_START : SFC_DATA_START;
+}
+
 /* The most mappings that one memory has: a process may have
  * vm.max_map_count of them, and Go's runtime ends it when it gets no more. */
 static int64_t mappings(const struct sfc_layout *l)
@@ -82,9 +90,11 @@ static int64_t mappings(const struct sfc_layout *l)
 		{ l->stack_top, SFC_WINDOW_START },
 		{ SFC_WINDOW_START + SFC_CONTROL_SIZE, SFC_FRAMES_START },
 		{ SFC_FRAMES_START + l->frames_len, SFC_PRIVATE_START },
-		{ SFC_CONFIG_START + SFC_CONFIG_MAX, SFC_DATA_START },
+		{ SFC_CONFIG_START + SFC_CONFIG_MAX, slots_at(l) },
+		{ slots_at(l) + l->slots_len, SFC_DATA_START },
 	};
-	uint64_t n = 7; /* stack, control, frames, private, data, no access before and behind */
+	/* stack, control, frames, private, data, no access before and behind; slots */
+	uint64_t n = 7 + (l->slots_len > 0);
 	for (size_t i = 0; i < sizeof holes / sizeof holes[0]; i++)
 		n += (holes[i][1] - holes[i][0] + l->scrap_len - 1) / l->scrap_len;
 	return (int64_t)n;
@@ -171,7 +181,9 @@ static struct sfc_memory *map_new(struct sfc_layout *l, size_t minimum, size_t r
 		&& share(b, SFC_FRAMES_START, l->frames_len, l->frames_fd)
 		&& scrap(b, SFC_FRAMES_START + l->frames_len, SFC_PRIVATE_START, l)
 		&& private(b, SFC_PRIVATE_START, SFC_CONFIG_START + SFC_CONFIG_MAX)
-		&& scrap(b, SFC_CONFIG_START + SFC_CONFIG_MAX, SFC_DATA_START, l)
+		&& scrap(b, SFC_CONFIG_START + SFC_CONFIG_MAX, slots_at(l), l)
+		&& (!l->slots_len || share(b, SFC_SLOTS_START, l->slots_len, l->slots_fd))
+		&& scrap(b, slots_at(l) + l->slots_len, SFC_DATA_START, l)
 		&& private(b, SFC_DATA_START, minimum);
 	if (!ok) {
 		int e = errno;

@@ -5,6 +5,8 @@ package wasm
 // #cgo nocallback sfc_chain_process
 // #cgo noescape sfc_chain_tick
 // #cgo nocallback sfc_chain_tick
+// #cgo noescape sfc_chain_flow_end
+// #cgo nocallback sfc_chain_flow_end
 // #include <stdlib.h>
 // #include "shim.h"
 import "C"
@@ -78,11 +80,14 @@ func (c code) close() { C.sfc_module_delete(c.mod, c.pre) }
 // that are mapped and out of use.
 type layout struct{ c *C.struct_sfc_layout }
 
-func newLayout(e *engine, mem Memory, scrap *arena.Region, stackTop uint32, limit uint64) layout {
+func newLayout(e *engine, mem Memory, scrap, slots *arena.Region, stackTop uint32, limit uint64) layout {
 	l := C.sfc_layout_new(e.c)
 	l.control_fd, l.frames_fd, l.scrap_fd = C.int(mem.Control.FD()), C.int(mem.Frames.FD()), C.int(scrap.FD())
 	l.frames_len, l.scrap_len = C.uint64_t(len(mem.Frames.Bytes())), C.uint64_t(len(scrap.Bytes()))
 	l.stack_top, l.limit = C.uint32_t(stackTop), C.uint64_t(limit)
+	if slots != nil {
+		l.slots_fd, l.slots_len = C.int(slots.FD()), C.uint64_t(len(slots.Bytes()))
+	}
 	return layout{l}
 }
 
@@ -193,6 +198,10 @@ func (c chain) process(b *packet.Burst) (faulted uint32) {
 
 func (c chain) tick(nowNs uint64) (faulted uint32) {
 	return uint32(C.sfc_chain_tick(c.c, C.uint64_t(nowNs)))
+}
+
+func (c chain) flowEnd(slots []uint32) (faulted uint32) {
+	return uint32(C.sfc_chain_flow_end(c.c, (*C.uint32_t)(unsafe.SliceData(slots)), C.uint32_t(len(slots))))
 }
 
 // setHop describes hop h; its instance starts as none (suspended).

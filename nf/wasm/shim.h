@@ -23,6 +23,7 @@
 #define SFC_PRIVATE_START  0x08000000u
 #define SFC_CONFIG_START   0x08010000u
 #define SFC_CONFIG_MAX     0x100000u
+#define SFC_SLOTS_START    0x09000000u
 #define SFC_DATA_START     0x10000000u
 
 #define SFC_BURST     64
@@ -90,6 +91,8 @@ struct sfc_layout {
 	int control_fd;      /* SFC_CONTROL_SIZE bytes */
 	int frames_fd;
 	uint64_t frames_len;
+	int slots_fd;        /* flow state, slots_len bytes; unused when 0 */
+	uint64_t slots_len;
 	int scrap_fd;
 	uint64_t scrap_len;
 	uint32_t stack_top;  /* [0, stack_top) is private */
@@ -123,8 +126,8 @@ struct sfc_instance {
 	wasmtime_store_t *store;
 	wasmtime_context_t *ctx;
 	struct sfc_memory *mem;
-	wasmtime_func_t process, configure, tick;
-	bool has_tick;
+	wasmtime_func_t process, configure, tick, flow_end;
+	bool has_tick, has_flow_end;
 	struct sfc_log *log;
 };
 
@@ -200,8 +203,9 @@ int sfc_trap_read(wasm_trap_t *, char *err);
 int sfc_error_read(wasmtime_error_t *, char *err);
 uint64_t sfc_now_ns(void);
 
-/* Both return a bit set of the hops whose instance died in this call. */
+/* All return a bit set of the hops whose instance died in this call. */
 uint32_t sfc_chain_process(struct sfc_chain *, struct sfc_burst *);
 uint32_t sfc_chain_tick(struct sfc_chain *, uint64_t now_ns);
+uint32_t sfc_chain_flow_end(struct sfc_chain *, const uint32_t *slots, uint32_t n);
 
 #endif

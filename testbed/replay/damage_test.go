@@ -22,7 +22,6 @@ func frame(i int) []byte { return append(make([]byte, 60), byte(i), byte(i>>8)) 
 // whose bytes are those of frame(i).
 func decide(t *tracker, verdict packet.Verdict, seqs ...uint32) {
 	region := make([]byte, packet.BurstSize*packet.ChunkSize)
-	var descs [packet.BurstSize]packet.Desc
 	b := &packet.Burst{N: uint32(len(seqs))}
 	for k, seq := range seqs {
 		b.Seq[k] = seq
@@ -30,7 +29,7 @@ func decide(t *tracker, verdict packet.Verdict, seqs ...uint32) {
 		b.Frames[k] = packet.Frame{Chunk: uint32(k) * packet.ChunkSize, Len: 62}
 		copy(region[k*packet.ChunkSize:], frame(int(seq)))
 	}
-	t.Received(b, &descs)
+	t.Received(b)
 	t.Decided(b, region)
 }
 

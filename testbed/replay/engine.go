@@ -11,6 +11,7 @@ import (
 	"sfc/dataplane"
 	"sfc/dataplane/arena"
 	"sfc/dataplane/classify"
+	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
 	"sfc/nf"
 	"sfc/nf/wasm"
@@ -30,6 +31,7 @@ type engine struct {
 	pool   *packet.Pool
 	groups []*wasm.Group // by path
 	paths  []dataplane.Path
+	tuples *flow.Reader
 	shared bool
 
 	undo []func() error // in order of acquisition
@@ -87,6 +89,9 @@ func newEngine(opts Options) (_ *engine, err error) {
 		e.push(func() error { c.Close(); return nil })
 		compiled[name] = c
 	}
+	if e.tuples, err = flow.NewReader(flow.ReaderOptions{Key: e.key}); err != nil {
+		return nil, err
+	}
 	e.shared = sharedPorts(e.plan)
 	for i := range e.plan.Paths {
 		if err := e.addPath(&e.plan.Paths[i], compiled, opts); err != nil {
@@ -131,8 +136,15 @@ func (e *engine) addPath(p *chains.Path, compiled map[string]*wasm.Module, opts 
 	for i, f := range p.Functions {
 		hops[i] = wasm.Hop{Name: f.Name, Module: compiled[f.Module], Config: f.Config, Open: f.Fault == chains.FaultOpen}
 	}
+	var flows *flow.Table
+	if p.Flows > 0 {
+		if flows, err = flow.New(flow.Options{Key: e.key, Max: uint32(p.Flows), Sparse: true}); err != nil {
+			return fmt.Errorf("chain %s: %w", p.Title(), err)
+		}
+		e.push(flows.Close)
+	}
 	g, err := e.rt.NewGroup(mem, hops, wasm.GroupOptions{
-		Tenant: p.Tenant, Path: uint32(p.Index), Ports: len(ports), Egress: p.Ports, Budget: p.Budget,
+		Tenant: p.Tenant, Path: uint32(p.Index), Ports: len(ports), Egress: p.Ports, Flows: p.Flows, Budget: p.Budget,
 		TimeEvery: opts.timeEvery, Events: opts.Events,
 	})
 	if err != nil {
@@ -140,7 +152,7 @@ func (e *engine) addPath(p *chains.Path, compiled map[string]*wasm.Module, opts 
 	}
 	e.push(g.Close)
 	e.groups = append(e.groups, g)
-	e.paths = append(e.paths, dataplane.Path{Runner: g, Descs: mem.Descs(), Arena: own, Egress: uint16(p.Egress)})
+	e.paths = append(e.paths, dataplane.Path{Runner: g, Descs: mem.Descs(), Arena: own, Egress: uint16(p.Egress), Flows: flows})
 	return nil
 }
 
@@ -148,7 +160,7 @@ func (e *engine) addPath(p *chains.Path, compiled map[string]*wasm.Module, opts 
 func (e *engine) workerConfig(t *tracker, opts Options) dataplane.Config {
 	return dataplane.Config{
 		Core: -1, Region: e.region.Bytes(), Pool: e.pool, Paths: e.paths, GuestBase: nf.FramesStart,
-		Observer: t, PacketTime: opts.Clock == ClockCapture,
+		Tuples: e.tuples, Observer: t, PacketTime: opts.Clock == ClockCapture,
 	}
 }
 
@@ -183,7 +195,7 @@ func (e *engine) describe(rep *Report) {
 	rep.Mode.HugePages = e.region.Huge()
 	for i := range e.plan.Paths {
 		p := &e.plan.Paths[i]
-		rep.Chains = append(rep.Chains, ChainReport{Name: p.Name, Tenant: p.Tenant})
+		rep.Chains = append(rep.Chains, ChainReport{Name: p.Name, Tenant: p.Tenant, Flows: flowReport(e.paths[i].Flows)})
 		for _, s := range e.groups[i].Stats() {
 			f := FunctionData{
 				Chain: p.Name, Name: s.Name, Packets: s.Packets, Counters: s.Counters, Skipped: s.Skipped,
@@ -205,4 +217,21 @@ func (e *engine) describe(rep *Report) {
 			rep.Functions = append(rep.Functions, f)
 		}
 	}
+}
+
+// flowReport reads the counters of a flow table; the worker has stopped.
+func flowReport(t *flow.Table) *FlowReport {
+	if t == nil {
+		return nil
+	}
+	c := t.Counters()
+	r := &FlowReport{Max: int(t.Max()), Live: t.Live()}
+	for k := range flow.NumClasses {
+		r.Created += c.Created[k]
+		r.Expired += c.Expired[k]
+		r.Evicted += c.Evicted[k]
+		r.Replaced += c.Replaced[k]
+		r.Refused += c.Refused[k]
+	}
+	return r
 }

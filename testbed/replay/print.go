@@ -41,6 +41,12 @@ func (r *Report) Print(out io.Writer) error {
 		w.line("foreign\t%d\tframes at the far ends that nobody sent", r.Foreign)
 	}
 	w.line("")
+	for _, c := range r.Chains {
+		if f := c.Flows; f != nil {
+			w.line("flows of %s\t%d created, %d live at the end, %d expired, %d evicted, %d refused (at most %d)",
+				c.Name, f.Created, f.Live, f.Expired, f.Evicted, f.Refused, f.Max)
+		}
+	}
 	w.line("time\t%.3f s, %.0f packets/s", r.Seconds, r.PPS)
 	w.line("latency\tp50 %v, p99 %v, p99.9 %v, max %v\tXDP receive to transmit", ns(r.Latency.P50), ns(r.Latency.P99), ns(r.Latency.P999), ns(r.Latency.Max))
 	w.line("")

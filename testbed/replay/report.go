@@ -61,6 +61,19 @@ type CaptureReport struct {
 type ChainReport struct {
 	Name   string `json:"name"`
 	Tenant string `json:"tenant"`
+	// Flows is set when functions of the chain keep flow state.
+	Flows *FlowReport `json:"flows,omitempty"`
+}
+
+// FlowReport is the account of a chain's flow table.
+type FlowReport struct {
+	Max      int    `json:"max"`
+	Live     uint32 `json:"live"` // at the end
+	Created  uint64 `json:"created"`
+	Expired  uint64 `json:"expired"`
+	Evicted  uint64 `json:"evicted"`
+	Replaced uint64 `json:"replaced"` // over, and the same tuple began anew
+	Refused  uint64 `json:"refused"`
 }
 
 // Mode is what was really in force.

@@ -183,7 +183,7 @@ func (t *tracker) drop(r *record, reason string) {
 }
 
 // Received implements dataplane.Observer: functions see the capture's time.
-func (t *tracker) Received(b *packet.Burst, descs *[packet.BurstSize]packet.Desc) {
+func (t *tracker) Received(b *packet.Burst) {
 	if t.opts.Clock != ClockCapture {
 		return
 	}
@@ -193,7 +193,7 @@ func (t *tracker) Received(b *packet.Burst, descs *[packet.BurstSize]packet.Desc
 		if n, ok := t.identify(b.Seq[k], b.Path); ok {
 			t.lastNs = uint64(t.rec(n).timeNs)
 		}
-		descs[k].RxNs = t.lastNs
+		b.TimeNs[k] = t.lastNs
 		b.NowNs = t.lastNs
 	}
 }

@@ -164,8 +164,12 @@ static inline void sfc_count(uint32_t i, uint64_t n) {
 	((uint64_t *)sfc_at(SFC_COUNTERS_START))[i] += n;
 }
 
+// SFC_NO_SLOT is the slot of packets without a flow: later fragments of nothing
+// known, ICMP errors about nothing known, and what a full flow table refused.
+#define SFC_NO_SLOT 0xffffffffu
+
 // sfc_slot returns the flow's state of flow_state_bytes (manifest) bytes,
-// zeroed when the flow is new.
+// zeroed when the flow is new. The packet must have a flow: see SFC_NO_SLOT.
 static inline void *sfc_slot(const struct sfc_desc *d, uint32_t flow_state_bytes) {
 	return sfc_at(SFC_SLOTS_START + d->slot * flow_state_bytes);
 }

@@ -1,0 +1,55 @@
+package wasm
+
+import (
+	"fmt"
+	"os"
+
+	"sfc/dataplane/arena"
+	"sfc/nf"
+)
+
+// Flow state: every function that declares flow_state_bytes has an array of
+// slots in its window, at nf.SlotsStart, indexed by a descriptor's Slot. It is
+// the host's memory: it survives the instance, and only this function sees it.
+
+// newSlots makes the slots of a function; nil when it keeps no flow state.
+func newSlots(spec Hop, flows int) (*arena.Region, error) {
+	size := spec.Module.Manifest.FlowStateBytes
+	switch most := (nf.DataStart - nf.SlotsStart) / max(size, 1); {
+	case size == 0:
+		return nil, nil
+	case flows <= 0:
+		return nil, fmt.Errorf("function %s keeps %d bytes per flow, and its path has no flows: give it a number of flows", spec.Name, size)
+	case flows > most:
+		return nil, fmt.Errorf("function %s keeps %d bytes per flow: %d flows do not fit its window, at most %d do", spec.Name, size, flows, most)
+	}
+	page := os.Getpagesize()
+	return arena.Open("slots", (size*flows+page-1)/page*page, arena.Options{Sparse: true})
+}
+
+// FlowEnd tells the functions that the flows in these slots have ended
+// (sfc_flow_end) and clears what they kept; see chains.Runner. A function that
+// is suspended, or faults, is not told of the rest; its state is cleared all
+// the same.
+func (g *Group) FlowEnd(slots []uint32) {
+	if faulted := g.c.flowEnd(slots); faulted != 0 {
+		g.replace(faulted)
+	}
+	for _, h := range g.hops {
+		if h.slots == nil {
+			continue
+		}
+		size, mem := h.spec.Module.Manifest.FlowStateBytes, h.slots.Bytes()
+		for _, s := range slots {
+			clear(mem[int(s)*size : int(s+1)*size])
+		}
+	}
+}
+
+func (h *hop) closeSlots() {
+	if h.slots != nil {
+		// Every mapping in a guest is gone with the layout; an error here
+		// would mean that the descriptor was not ours.
+		_ = h.slots.Close()
+	}
+}
