@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -44,7 +45,7 @@ func frames(tb testing.TB, path string, fn func(frame []byte)) {
 	}
 	for {
 		b, err := read()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return
 		}
 		if err != nil {

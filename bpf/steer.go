@@ -114,7 +114,7 @@ func (s *Steering) loadPrograms(t *classify.Table) (_ []*ebpf.Program, err error
 	defer func() {
 		err = errors.Join(err, maps.close())
 		if err != nil {
-			closePrograms(progs)
+			err = errors.Join(err, closePrograms(progs))
 		}
 	}()
 	for i := range s.ports {

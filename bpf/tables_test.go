@@ -87,7 +87,7 @@ func frameFor(rng *rand.Rand, r *classify.Rule) []byte {
 	if !ok {
 		l4 = data(20)
 	}
-	l3, typ := ip4([4]byte{}, uint8(proto), 0), uint16(packet.EtherIPv4)
+	l3, typ := ip4([4]byte{}, uint8(proto), 0), packet.EtherIPv4
 	srcAt, dstAt := 12, 16
 	if n == 16 {
 		l3, typ, srcAt, dstAt = ip6([16]byte{}, uint8(proto)), packet.EtherIPv6, 8, 24

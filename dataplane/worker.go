@@ -132,7 +132,7 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// Worker, one per core:
+// Worker runs the chains of one core:
 //
 //	XSK rx -> group by path -> service path -> verdicts -> XSK tx | stack | drop
 //	   ^                                                     |
@@ -249,7 +249,7 @@ func (w *Worker) Stop() error {
 	}
 	if !w.stop.Swap(true) {
 		one := [8]byte{1}
-		unix.Write(w.wakeFD, one[:])
+		_, _ = unix.Write(w.wakeFD, one[:]) // without it the worker sleeps until the next tick
 		<-w.done
 		unix.Close(w.wakeFD)
 	}
@@ -296,7 +296,7 @@ func (w *Worker) run() {
 				empty = 0
 			} else {
 				// A softirq thread of this core may hold the next packet.
-				unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+				_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // never fails
 			}
 		}
 	}
@@ -365,5 +365,5 @@ func (w *Worker) sleep() {
 	w.quietTick()
 	w.local.Sleeps++
 	w.shared.publish(&w.local)
-	unix.Poll(w.polls, int(tickEvery/time.Millisecond))
+	_, _ = unix.Poll(w.polls, int(tickEvery/time.Millisecond)) // an error is an early end of sleep
 }

@@ -38,7 +38,7 @@ func TestCheckReportsAllInOrder(t *testing.T) {
 		(global $__stack_pointer (mut i32) (i32.const 0x02000000))
 		(table 1 funcref)
 		(func (export "sfc_tick"))
-		(func (export "sfc_proces") (param i32))
+		(func (export "sfc_prcess") (param i32))
 		(data (i32.const 0) "x"))`)
 	err := Check(m, Limits{})
 	want := []struct {
@@ -55,7 +55,7 @@ func TestCheckReportsAllInOrder(t *testing.T) {
 		{ErrExport, `missing export "sfc_configure"`},
 		{ErrExport, `missing export "sfc_process"`},
 		{ErrExport, `export "sfc_tick" of type () -> (): its type is (i64) -> ()`},
-		{ErrExport, `unknown export "sfc_proces": did you mean "sfc_process"?`},
+		{ErrExport, `unknown export "sfc_prcess": did you mean "sfc_process"?`},
 		{ErrExport, `missing export "memory"`},
 		{ErrMemory, "shared memory"},
 		{ErrMemory, "memory of 1 pages is too small"},

@@ -1,6 +1,7 @@
 package nf
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,7 +87,7 @@ func TestSamples(t *testing.T) {
 					t.Errorf("%d errors, want one fault per file: %v", len(Refusals(err)), err)
 				}
 				for _, e := range Refusals(err) {
-					if r, ok := e.(*Refusal); !ok || r.Err == nil || r.What == "" || r.Cure == "" {
+					if r := (*Refusal)(nil); !errors.As(e, &r) || r.Err == nil || r.What == "" || r.Cure == "" {
 						t.Errorf("error without thing, cause or cure: %#v", e)
 					}
 				}

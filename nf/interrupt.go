@@ -119,7 +119,8 @@ func (w *rewriter) body(s *reader) []byte {
 }
 
 // pieceBytes is how much memory.fill and memory.copy do between two looks at
-// the deadline: some 10 us when the kernel must find pages for it.
+// the deadline: some 10 us when the kernel must find pages for it. Its LEB128
+// form is the same signed and unsigned.
 const pieceBytes = 64 << 10
 
 // Instructions of the functions added.
@@ -143,7 +144,7 @@ func outside(at, n byte) []byte {
 }
 
 // piece pushes pieceBytes.
-func piece() []byte { return []byte{opI32Const, 0x80, 0x80, 0x04} }
+func piece() []byte { return binary.AppendUvarint([]byte{opI32Const}, pieceBytes) }
 
 // advance adds pieceBytes to a local, or takes them from it.
 func advance(local, op byte) []byte {

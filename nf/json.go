@@ -3,6 +3,7 @@ package nf
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -74,7 +75,7 @@ func (s *jsonScan) refuse(format string, args ...any) error {
 
 // syntax turns a decoder's error into one with line and column.
 func (s *jsonScan) syntax(data []byte, err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return &Refusal{s.kind, s.root + ": JSON ends too early", "close every bracket and string"}
 	}
 	at := data[:min(int64(len(data)), s.dec.InputOffset())]

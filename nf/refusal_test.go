@@ -2,6 +2,7 @@ package nf
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -29,7 +30,7 @@ func TestRefusalKeepsTerminalsSafe(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	a, b, c := errors.New("a"), errors.New("b"), errors.New("c")
 	got := Refusals(errors.Join(a, errors.Join(b, nil), c))
-	if len(got) != 3 || got[0] != a || got[1] != b || got[2] != c {
+	if !slices.Equal(got, []error{a, b, c}) {
 		t.Errorf("got %v, want a, b, c", got)
 	}
 	if Refusals(nil) != nil {

@@ -28,7 +28,7 @@ func TestProducerRingAgainstQueue(t *testing.T) {
 		rng := rand.New(rand.NewPCG(1, uint64(size)))
 		mem := fakeRing[uint64](size)
 		ring := newProdRing(mem)
-		kernel := uint32(start) // the kernel's own consumer index
+		kernel := start // the kernel's own consumer index
 		var model []uint64
 		var next uint64
 		for step := range 20_000 {
@@ -72,7 +72,7 @@ func TestConsumerRingAgainstQueue(t *testing.T) {
 		rng := rand.New(rand.NewPCG(2, uint64(size)))
 		mem := fakeRing[unix.XDPDesc](size)
 		ring := newConsRing(mem)
-		kernel := uint32(start) // the kernel's own producer index
+		kernel := start // the kernel's own producer index
 		var model []unix.XDPDesc
 		var next, got uint64
 		for step := range 20_000 {
@@ -101,11 +101,11 @@ func TestConsumerRingAgainstQueue(t *testing.T) {
 					model = model[1:]
 					got++
 				}
-				if mem.consumer.Load() != uint32(start)+uint32(got)-n {
+				if mem.consumer.Load() != start+uint32(got)-n {
 					t.Fatalf("size %d step %d: slots given back before release", size, step)
 				}
 				ring.release()
-				if mem.consumer.Load() != uint32(start)+uint32(got) {
+				if mem.consumer.Load() != start+uint32(got) {
 					t.Fatalf("size %d step %d: slots not given back", size, step)
 				}
 			}

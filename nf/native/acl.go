@@ -127,8 +127,7 @@ func getProto(object map[string]any) (int, error) {
 	if n, ok := names[text]; ok {
 		return n, nil
 	}
-	n, err := decimal(text, 255)
-	return int(n), err
+	return decimal(text, 255)
 }
 
 // decimal reads a number without sign or leading zeros.

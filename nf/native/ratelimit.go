@@ -97,13 +97,10 @@ func (r *rateLimit) decide(p *view, c []uint64) (packet.Verdict, uint16) {
 
 // prefix returns the part of the source address that shares a bucket.
 func (r *rateLimit) prefix(ip []byte) netip.Prefix {
-	addr, bits := netip.AddrFrom16([16]byte{}), r.prefix6
 	if len(ip) == packet.IPv4Len {
-		addr, bits = netip.AddrFrom4([4]byte(ip[12:16])), r.prefix4
-	} else {
-		addr = netip.AddrFrom16([16]byte(ip[8:24]))
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte(ip[12:16])), r.prefix4).Masked()
 	}
-	return netip.PrefixFrom(addr, bits).Masked()
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte(ip[8:24])), r.prefix6).Masked()
 }
 
 // find returns the bucket of a prefix, a new and full one when it has none. A

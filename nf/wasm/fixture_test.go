@@ -100,11 +100,10 @@ type fixtureOptions struct {
 
 // fixture is a group of functions and one burst for them.
 type fixture struct {
-	rt      *Runtime
-	mem     Memory
-	group   *Group
-	modules []*Module
-	burst   packet.Burst
+	rt    *Runtime
+	mem   Memory
+	group *Group
+	burst packet.Burst
 }
 
 // newFixture compiles the named modules and makes a group of them.

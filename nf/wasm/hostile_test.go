@@ -127,7 +127,7 @@ func (h *hostile) checkMake(t *testing.T, err error) {
 func (h *hostile) burst64() time.Duration {
 	h.fill(packet.BurstSize, 100)
 	start := time.Now()
-	h.group.Process(&h.fixture.burst)
+	h.group.Process(&h.burst)
 	return time.Since(start)
 }
 
@@ -135,7 +135,7 @@ func (h *hostile) burst64() time.Duration {
 func (h *hostile) all(t *testing.T, ok func(packet.Outcome) bool) {
 	t.Helper()
 	for k := range packet.BurstSize {
-		if o := h.fixture.burst.Out[k]; !ok(o) {
+		if o := h.burst.Out[k]; !ok(o) {
 			t.Fatalf("packet %d: %+v (%s), want %s", k, o, h.group.ReasonName(o), h.want.text)
 		}
 	}
@@ -219,7 +219,7 @@ func (h *hostile) checkRare(t *testing.T) {
 	bad, good := 0, 0
 	for sent := 0; sent+packet.BurstSize <= every+packet.BurstSize; sent += packet.BurstSize {
 		h.burst64()
-		if h.fixture.burst.Out[0].Verdict == packet.Tx {
+		if h.burst.Out[0].Verdict == packet.Tx {
 			good++
 		} else {
 			h.all(t, func(o packet.Outcome) bool { return h.group.ReasonName(o) == "guest.fault" })
@@ -263,7 +263,7 @@ func (h *hostile) checkLog(t *testing.T) {
 func (h *hostile) checkPorts(t *testing.T) {
 	for start := time.Now(); time.Since(start) < 50*time.Millisecond; {
 		h.burst64()
-		for k, o := range h.fixture.burst.Out {
+		for k, o := range h.burst.Out {
 			if o.Verdict == packet.Tx && o.Port >= 2 {
 				t.Fatalf("packet %d leaves by port %d of 2", k, o.Port)
 			}

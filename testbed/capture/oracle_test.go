@@ -29,7 +29,7 @@ func TestSameAsPcapgo(t *testing.T) {
 			src := pcapgoSource(t, raw)
 			for i := 0; ; i++ {
 				data, ci, err := src.ReadPacketData()
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					if i != len(got) || i == 0 {
 						t.Errorf("%d packets, pcapgo reads %d", len(got), i)
 					}

@@ -125,7 +125,7 @@ func (r *Reader) skip(n int64) error {
 	}
 	done, err := io.CopyN(io.Discard, r.src, n)
 	r.off += done
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return r.truncated(n - done)
 	}
 	if err != nil {
