@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,9 +17,13 @@ import (
 // and the kernel removes namespaces a little after the call that asked for it.
 const leakWait = 3 * time.Second
 
+// ownPrefix begins the name of every namespace that this module gives one;
+// others on the machine come and go as they like.
+const ownPrefix = "sfc-"
+
 // Leaks checks when tb ends that it left nothing behind: no goroutine, no open
-// file descriptor, no thread in another network namespace, no name in
-// /run/netns, no network interface. Call it first, so that its check runs after
+// file descriptor, no thread in another network namespace, no
+// namespace of ours in /run/netns, no network interface. Call it first, so that its check runs after
 // the test's own cleanups. Tests that run in parallel with tb would be seen as
 // its leaks: do not use it with t.Parallel.
 func Leaks(tb testing.TB) {
@@ -108,7 +113,7 @@ func (t things) descriptors() {
 }
 
 // namespaces adds threads that are in another network namespace than the
-// caller, named namespaces, and interfaces of the caller's namespace.
+// caller, our named namespaces, and interfaces of the caller's namespace.
 func (t things) namespaces() {
 	home, _ := os.Readlink("/proc/thread-self/ns/net")
 	tasks, _ := os.ReadDir("/proc/self/task")
@@ -118,9 +123,9 @@ func (t things) namespaces() {
 			t["thread "+e.Name()] = "thread " + e.Name() + " in " + ns
 		}
 	}
-	names, _ := os.ReadDir("/run/netns")
-	for _, e := range names {
-		t["netns "+e.Name()] = "network namespace /run/netns/" + e.Name()
+	names, _ := filepath.Glob("/run/netns/" + ownPrefix + "*")
+	for _, name := range names {
+		t["netns "+name] = "network namespace " + name
 	}
 	links, _ := net.Interfaces()
 	for _, l := range links {
