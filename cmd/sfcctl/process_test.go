@@ -149,26 +149,28 @@ func TestProcess(t *testing.T) {
 	gate.Root(t)
 	bin := buildSfcctl(t)
 
-	t.Run("interrupted", func(t *testing.T) {
-		nothingLeft(t)
-		args, out := slow(t)
-		p := start(t, bin, args...)
-		sending(t, out)
-		if err := p.Process.Signal(os.Interrupt); err != nil {
-			t.Fatal(err)
-		}
-		got := p.wait(t)
-		var rep replay.Report
-		if err := json.Unmarshal([]byte(got.stdout), &rep); err != nil {
-			t.Fatalf("%v: %+v", err, got)
-		}
-		if got.status != exitFailed || !strings.Contains(got.stderr, "interrupted after ") {
-			t.Errorf("status %d, stderr %s", got.status, got.stderr)
-		}
-		if rep.Sent == 0 || rep.Sent >= 600 || rep.Received != rep.Sent || rep.Balance() != nil {
-			t.Errorf("%+v", rep)
-		}
-	})
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run("interrupted/"+sig.String(), func(t *testing.T) {
+			nothingLeft(t)
+			args, out := slow(t)
+			p := start(t, bin, args...)
+			sending(t, out)
+			if err := p.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			got := p.wait(t)
+			var rep replay.Report
+			if err := json.Unmarshal([]byte(got.stdout), &rep); err != nil {
+				t.Fatalf("%v: %+v", err, got)
+			}
+			if got.status != exitFailed || !strings.Contains(got.stderr, "interrupted after ") {
+				t.Errorf("status %d, stderr %s", got.status, got.stderr)
+			}
+			if rep.Sent == 0 || rep.Sent >= 600 || rep.Received != rep.Sent || rep.Balance() != nil {
+				t.Errorf("%+v", rep)
+			}
+		})
+	}
 
 	t.Run("killed", func(t *testing.T) {
 		nothingLeft(t)

@@ -49,10 +49,15 @@ func isTerminal(w io.Writer) bool {
 	return err == nil
 }
 
-// untilSignal returns a context that ends with the first SIGINT or SIGTERM, so
-// that commands can clean up. A second signal ends the process at once.
+// untilSignal returns a context that ends with the first SIGINT, SIGTERM or,
+// unless nohup had it ignored, SIGHUP, so that commands can clean up and say
+// how far they came. A second signal ends the process at once.
 func untilSignal() (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
 }
