@@ -10,6 +10,7 @@ import (
 
 	"sfc/chains"
 	"sfc/nf"
+	"sfc/testbed/replay"
 )
 
 func newChain(e env) *cobra.Command {
@@ -29,9 +30,9 @@ func newChainValidate(e env) *cobra.Command {
 		Use:   "validate FILE...",
 		Short: "Check chain files, their modules and configurations",
 		Long: `Checks chain files as a data plane would before it takes them: every field, the
-modules the functions name, their configurations against the modules' schemas,
-and, with several files, that no two chains claim the same packets at the same
-priority.
+modules the functions name, their configurations against the modules' schemas
+and by giving them to the functions, and, with several files, that no two chains
+claim the same packets at the same priority.
 
 A data plane has the ports given with --ports. Without it, the ports that the
 files name are taken to exist.
@@ -161,6 +162,12 @@ func (v *validation) check() {
 	if err != nil {
 		v.errs = append(v.errs, err)
 		return
+	}
+	if !v.noModules {
+		if err := replay.TryOut(v.specs, ports); err != nil {
+			v.errs = append(v.errs, err)
+			return
+		}
 	}
 	v.plan = plan
 	for _, p := range plan.Ports {

@@ -33,9 +33,11 @@ func TestChainValidateProblems(t *testing.T) {
 		{"two typing errors", []string{typo}, []string{
 			"sfcctl: " + typo + `:7:3: spec.budgte: field is unknown; did you mean "budget"?`,
 			"\n" + typo + ":8:14: spec.unmatched: 7 is an integer; put it in quotes\n"}},
-		{"missing file", []string{"no/such.yaml"}, []string{"sfcctl: read chain: open no/such.yaml: no such file or directory\n"}},
+		{"missing file", []string{"no/such.yaml"}, []string{"sfcctl: read chain: open no/such.yaml: no such file or directory; give the path of a chain file\n"}},
 		{"two chains want the same", []string{a, b}, []string{"chain acme/api: match 0 claims packets that match 0 of chain acme/web claims too"}},
 		{"unknown port", []string{"--ports", "in,lan", a}, []string{`chain acme/web: egress "out" is no port; known: in, lan`}},
+		{"configuration that the function refuses", []string{chainFile(t, catalog+"acl/acl.wasm", `{default: permit, rules: [{action: deny, src: 10.0.0.0/33}]}`)}, []string{
+			"configuration refused: function guest: sfc_configure returned ", `near "`, "see the function's page for its codes"}},
 		{"missing module", []string{gone}, []string{"function none: read module: open " + filepath.Join(filepath.Dir(gone), "none.wasm"), "build it first"}},
 	}
 	for _, tt := range tests {

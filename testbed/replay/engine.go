@@ -37,9 +37,20 @@ type engine struct {
 	undo []func() error // in order of acquisition
 }
 
+// TryOut makes a data plane with these ports of the chains and gives it back:
+// what a replay would refuse, this does too, configurations that only the
+// functions themselves can judge included.
+func TryOut(specs []chains.Spec, ports []string) error {
+	e, err := newEngine(Options{Specs: specs}.withDefaults(), ports)
+	if err != nil {
+		return err
+	}
+	return e.close()
+}
+
 // newEngine loads, checks and compiles everything the chains name, and warms
 // their functions up.
-func newEngine(opts Options) (_ *engine, err error) {
+func newEngine(opts Options, ports []string) (_ *engine, err error) {
 	e := &engine{}
 	defer func() {
 		if err != nil {
@@ -144,7 +155,7 @@ func (e *engine) addPath(p *chains.Path, compiled map[string]*wasm.Module, opts 
 		e.push(flows.Close)
 	}
 	g, err := e.rt.NewGroup(mem, hops, wasm.GroupOptions{
-		Tenant: p.Tenant, Path: uint32(p.Index), Ports: len(ports), Egress: p.Ports, Flows: p.Flows, Budget: p.Budget,
+		Tenant: p.Tenant, Path: uint32(p.Index), Ports: len(e.plan.Ports), Egress: p.Ports, Flows: p.Flows, Budget: p.Budget,
 		TimeEvery: opts.timeEvery, Events: opts.Events,
 	})
 	if err != nil {

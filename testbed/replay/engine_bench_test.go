@@ -41,7 +41,7 @@ func BenchmarkMemoryMode(b *testing.B) {
 }
 
 func benchmarkEngine(b *testing.B, chainFiles []string, size, flows int) {
-	e, err := newEngine(Options{Chains: chainFiles, timeEvery: 16}.withDefaults())
+	e, err := newEngine(Options{Chains: chainFiles, timeEvery: 16}.withDefaults(), ports)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -203,7 +203,7 @@ func measure(t *testing.T, p peer, size int) (mpps, load float64) {
 // startSFC runs this engine: the chain forward, and an empty one back.
 func startSFC(t *testing.T, w *peerWorld, chain string) (func(), func() time.Duration) {
 	t.Helper()
-	e := must(newEngine(Options{Chains: peerChains(t, chain), timeEvery: 16}.withDefaults()))(t)
+	e := must(newEngine(Options{Chains: peerChains(t, chain), timeEvery: 16}.withDefaults(), ports))(t)
 	l := &live{in: w.in, out: w.out}
 	var rep Report
 	err := w.dut.Do(func() error {

@@ -35,7 +35,7 @@ func Run(ctx context.Context, opts Options) (rep *Report, err error) {
 	if n := runtime.NumCPU() + 2; runtime.GOMAXPROCS(0) < n {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(n))
 	}
-	e, err := newEngine(opts)
+	e, err := newEngine(opts, ports)
 	if err != nil {
 		return nil, err
 	}
