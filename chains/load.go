@@ -14,7 +14,7 @@ import (
 func Load(path string) (Spec, error) {
 	data, err := readLimited(path, MaxFile)
 	if err != nil {
-		return Spec{}, fmt.Errorf("read chain: %w", err)
+		return Spec{}, fmt.Errorf("read chain: %w; give the path of a chain file", err)
 	}
 	spec, err := Parse(path, data)
 	if err != nil {

@@ -220,7 +220,7 @@ func TestParseHostile(t *testing.T) {
 		{"long text many times", strings.Replace(base, "    - module: hop.wasm", "    - {module: hop.wasm, config: {a: &a "+long+", b: [*a, *a, *a, *a]}}", 1), "configuration is longer than 1048576 bytes of JSON"},
 		{"deep", strings.Repeat("[", 5000) + strings.Repeat("]", 5000), "nested more than 64 deep"},
 		{"deep blocks", strings.Repeat("- ", 3000), "nested more than 64 deep"},
-		{"too long", strings.Repeat("#", MaxFile+1), "file has 1048577 bytes"},
+		{"too long", strings.Repeat("#", MaxFile+1), "file has more than 1048576 bytes"},
 		{"empty", "", "file is empty"},
 		{"comment", "# nothing\n", "file is empty"},
 		{"not text", "\x00\x01\x02", "control characters are not allowed"},

@@ -62,7 +62,7 @@ type treeBuilder struct {
 func parseTree(file string, data []byte) (*value, Problems) {
 	b := &treeBuilder{file: file, data: data, active: map[*yaml.Node]bool{}}
 	if len(data) > MaxFile {
-		return nil, Problems{{File: file, What: fmt.Sprintf("file has %d bytes, more than %d", len(data), MaxFile), Cure: "move long configurations to files of their own (configFile)"}}
+		return nil, Problems{{File: file, What: fmt.Sprintf("file has more than %d bytes", MaxFile), Cure: "move long configurations to files of their own (configFile)"}}
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, second yaml.Node

@@ -106,7 +106,7 @@ func checkHeader(wasm []byte) error {
 		return refuse("the module is a native ELF file", "compile with --target=wasm32")
 	case len(wasm) < 8 || !bytes.HasPrefix(wasm, []byte("\x00asm")):
 		return refuse(fmt.Sprintf("not a WebAssembly module: starts with %q", wasm[:min(len(wasm), 8)]),
-			`the format starts with "\x00asm\x01\x00\x00\x00"`)
+			`the format starts with "\x00asm\x01\x00\x00\x00"; give a .wasm file`)
 	}
 	switch v := binary.LittleEndian.Uint32(wasm[4:]); v {
 	case core:

@@ -19,7 +19,7 @@ func (r *reader) remaining() int { return len(r.buf) - r.pos }
 
 func (r *reader) fail(format string, args ...any) {
 	if r.err == nil {
-		r.err = fmt.Errorf("%w: byte %d: %s", ErrMalformed, r.pos, fmt.Sprintf(format, args...))
+		r.err = fmt.Errorf("%w: byte %d: %s; build or copy it again", ErrMalformed, r.pos, fmt.Sprintf(format, args...))
 		r.pos = len(r.buf)
 	}
 }

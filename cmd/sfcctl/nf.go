@@ -34,7 +34,7 @@ clang and wasm-ld (Debian: clang-19 lld-19).`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			path, err := build.Build(args[0])
 			if err != nil {
-				return fmt.Errorf("build %s: %w", args[0], err)
+				return err
 			}
 			_, err = fmt.Fprintln(e.stdout, path)
 			return err

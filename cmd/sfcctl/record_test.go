@@ -53,6 +53,7 @@ func TestRecordUsage(t *testing.T) {
 		{nil, "sfcctl: no file to write given: name one with --out; see sfcctl record --help\n"},
 		{[]string{"--out", "x", "--seconds", "0"}, "sfcctl: seconds 0: record for 1 to 60; see sfcctl record --help\n"},
 		{[]string{"--out", "x", "--seconds", "61"}, "sfcctl: seconds 61: record for 1 to 60; see sfcctl record --help\n"},
+		{[]string{"--out", "gone/x"}, "sfcctl: --out gone/x: stat gone: no such file or directory: make the folder first; see sfcctl record --help\n"},
 		{[]string{"x"}, "sfcctl: unexpected argument \"x\": want only flags; see sfcctl record --help\n"},
 	}
 	for _, tt := range tests {

@@ -45,6 +45,9 @@ when not or when the replay could not run, 2 for a wrong command line.`,
 			if err != nil {
 				return &usageError{err, cmd.CommandPath()}
 			}
+			if opts.Offline && n > 0 {
+				return &usageError{errors.New("--rate paces packets on a wire, which an offline replay has none of: drop one of the two"), cmd.CommandPath()}
+			}
 			opts.Rate, opts.Clock = n, replay.Clock(clock)
 			if err := opts.Validate(); err != nil {
 				return &usageError{err, cmd.CommandPath()}
@@ -69,6 +72,10 @@ when not or when the replay could not run, 2 for a wrong command line.`,
 		if err := cmd.MarkFlagFilename(name, ext...); err != nil {
 			panic(err) // a flag of that name was defined above
 		}
+	}
+	clocks := cobra.FixedCompletions([]string{string(replay.ClockCapture), string(replay.ClockWall)}, cobra.ShellCompDirectiveNoFileComp)
+	if err := cmd.RegisterFlagCompletionFunc("clock", clocks); err != nil {
+		panic(err) // the flag was defined above
 	}
 	return cmd
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // newRoot puts the command tree together.
@@ -30,13 +32,22 @@ The commands that exist need no daemon.`,
 	root.SetErr(e.stderr)
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{err, cmd.CommandPath()}
+		return &usageError{flagError(err), cmd.CommandPath()}
 	})
 	root.AddCommand(newChain(e), newNF(e), newReplay(e), newRecord(e), newTestbed(e))
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	finish(root)
 	return root
+}
+
+// flagError puts the flags package's error about a number, which quotes
+// strconv, into words of ours.
+func flagError(err error) error {
+	if bad := (*pflag.InvalidValueError)(nil); errors.As(err, &bad) && bad.GetFlag().Value.Type() == "int" {
+		return fmt.Errorf("--%s %q: give a whole number", bad.GetFlag().Name, bad.GetValue())
+	}
+	return err
 }
 
 // finish gives every command what cobra leaves out: an error instead of exit

@@ -52,6 +52,11 @@ var commonFlags = []string{
 // where NAME is the manifest's. Equal input and compiler give equal bytes. It
 // returns the file's path.
 func Build(dir string) (path string, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("build %s: %w", dir, err)
+		}
+	}()
 	tools, err := findTools()
 	if err != nil {
 		return "", err
@@ -62,7 +67,7 @@ func Build(dir string) (path string, err error) {
 	}
 	tmp, err := os.MkdirTemp("", "sfc-build-")
 	if err != nil {
-		return "", fmt.Errorf("build %s: %w", dir, err)
+		return "", err
 	}
 	defer os.RemoveAll(tmp)
 
@@ -72,21 +77,21 @@ func Build(dir string) (path string, err error) {
 	}
 	linked := filepath.Join(tmp, "linked.wasm")
 	if err := run(tools.wasmLD, append(linkFlags(), append(objects, "-o", linked)...)...); err != nil {
-		return "", fmt.Errorf("link %s: %w", dir, err)
+		return "", fmt.Errorf("link: %w", err)
 	}
 	module, err := os.ReadFile(linked)
 	if err != nil {
-		return "", fmt.Errorf("link %s: %w", dir, err)
+		return "", fmt.Errorf("link: %w", err)
 	}
 	if module, err = nf.AppendManifest(module, manifest); err != nil {
-		return "", fmt.Errorf("build %s: %w", dir, err)
+		return "", err
 	}
 	if err := check(module); err != nil {
-		return "", fmt.Errorf("build %s: compiled, but the engine would refuse it: %w", dir, err)
+		return "", fmt.Errorf("compiled, but the engine would refuse it: %w", err)
 	}
 	path = filepath.Join(dir, name+".wasm")
 	if err := os.WriteFile(path, module, 0o644); err != nil {
-		return "", fmt.Errorf("build %s: %w", dir, err)
+		return "", err
 	}
 	return path, nil
 }
@@ -103,14 +108,19 @@ func check(module []byte) error {
 // Native compiles every *.c in dir for this machine into the shared library out,
 // with the flags of [Build]: the yardstick of the Wasm build. extra are further
 // compiler flags, such as -fsanitize=address.
-func Native(dir, out string, extra ...string) error {
+func Native(dir, out string, extra ...string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("build %s: %w", dir, err)
+		}
+	}()
 	clang, err := findClang()
 	if err != nil {
 		return err
 	}
 	tmp, err := os.MkdirTemp("", "sfc-build-")
 	if err != nil {
-		return fmt.Errorf("build %s: %w", dir, err)
+		return err
 	}
 	defer os.RemoveAll(tmp)
 	flags := append([]string{"-DSFC_NATIVE", "-march=native", "-fPIC"}, extra...)
@@ -120,11 +130,11 @@ func Native(dir, out string, extra ...string) error {
 	}
 	base := filepath.Join(tmp, "base.c")
 	if err := os.WriteFile(base, []byte("unsigned char *sfc_base;\n"), 0o644); err != nil {
-		return fmt.Errorf("build %s: %w", dir, err)
+		return err
 	}
 	args := append([]string{"-shared", "-fPIC", "-o", out, base}, extra...)
 	if err := run(clang, append(args, objects...)...); err != nil {
-		return fmt.Errorf("link %s: %w", dir, err)
+		return fmt.Errorf("link: %w", err)
 	}
 	return nil
 }
@@ -134,7 +144,7 @@ func Native(dir, out string, extra ...string) error {
 func compile(clang, dir, tmp string, flags []string) ([]string, error) {
 	sources, err := filepath.Glob(filepath.Join(dir, "*.c"))
 	if err != nil || len(sources) == 0 {
-		return nil, fmt.Errorf("build %s: %w", dir, errors.Join(ErrNoSource, err))
+		return nil, errors.Join(ErrNoSource, err)
 	}
 	slices.Sort(sources)
 	headers := filepath.Join(tmp, "include")
@@ -158,7 +168,7 @@ func readManifest(dir string) (name string, manifest []byte, err error) {
 	path := filepath.Join(dir, "manifest.json")
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", nil, fmt.Errorf("read the manifest: %w", err)
+		return "", nil, fmt.Errorf("read the manifest: %w; sfcctl nf new makes a folder to start from", err)
 	}
 	var head struct {
 		Name string `json:"name"`

@@ -21,6 +21,7 @@ type Writer struct {
 	w     *bufio.Writer
 	close func() error // closes what Create opened, else nil
 	block []byte       // the block being put together
+	err   error        // what Write or NewWriter returned; Close does not say it again
 }
 
 // NewWriter writes the capture's header to w. The caller calls Close, which
@@ -91,11 +92,14 @@ func (w *Writer) Write(timeNs int64, data []byte, origLen int, comment string) e
 	return w.end()
 }
 
-// Close writes out what is buffered.
+// Close writes out what is buffered. What has failed already fails no second
+// time.
 func (w *Writer) Close() error {
-	err := w.w.Flush()
-	if err != nil {
-		err = fmt.Errorf("write capture: %w", err)
+	var err error
+	if w.err == nil {
+		if err = w.w.Flush(); err != nil {
+			err = fmt.Errorf("write capture: %w", err)
+		}
 	}
 	if w.close != nil {
 		err = errors.Join(err, w.close())
@@ -117,9 +121,9 @@ func (w *Writer) end() error {
 	binary.LittleEndian.PutUint32(w.block[4:], n)
 	w.u32(n)
 	if _, err := w.w.Write(w.block); err != nil {
-		return fmt.Errorf("write capture: %w", err)
+		w.err = fmt.Errorf("write capture: %w", err)
 	}
-	return nil
+	return w.err
 }
 
 func (w *Writer) option(code uint16, value string) {

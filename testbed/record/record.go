@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -52,6 +53,9 @@ func (o Options) Validate() error {
 		return errors.New("no file to write given: name one with --out")
 	case o.Seconds < 0 || o.Seconds > MaxSeconds:
 		return fmt.Errorf("seconds %d: record for 1 to %d", o.Seconds, MaxSeconds)
+	}
+	if _, err := os.Stat(filepath.Dir(o.Out)); err != nil {
+		return fmt.Errorf("--out %s: %w: make the folder first", o.Out, err)
 	}
 	return nil
 }

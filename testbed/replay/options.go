@@ -97,6 +97,8 @@ func (o Options) Validate() error {
 		return fmt.Errorf("rate %d: give packets per second, or max", o.Rate)
 	case o.Clock != ClockCapture && o.Clock != ClockWall:
 		return fmt.Errorf("clock %q: it is %s or %s", o.Clock, ClockCapture, ClockWall)
+	case o.Generic && o.Offline:
+		return errors.New("generic is a way to attach XDP, which an offline replay does without: drop one of the two")
 	case o.Keep && o.Offline:
 		return errors.New("keep needs namespaces, which an offline replay has none of: drop one of the two")
 	}

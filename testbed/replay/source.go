@@ -41,9 +41,7 @@ func openSource(opts Options, rep *CaptureReport) (*source, error) {
 	p, err := s.r.Next()
 	switch {
 	case errors.Is(err, io.EOF):
-		err = fmt.Errorf("capture %s %w", s.file, errEmpty)
-	case err != nil && endsPartWay(err):
-		err = fmt.Errorf("capture %s %w: %w", s.file, errEmpty, err)
+		err = fmt.Errorf("capture %s has no packet to send: record some traffic first", s.file)
 	}
 	if err != nil {
 		s.close()
@@ -65,15 +63,19 @@ func (s *source) open() error {
 	if err != nil {
 		return fmt.Errorf("open capture: %w; give the path of a pcap or pcapng file", err)
 	}
-	r, err := capture.NewReader(f, s.file)
-	if err != nil {
+	st, err := f.Stat()
+	if err == nil && st.IsDir() {
+		f.Close()
+		return fmt.Errorf("open capture: %s is a directory; give the path of a pcap or pcapng file", s.file)
+	}
+	if err == nil && st.Mode().IsRegular() {
+		s.size = st.Size()
+	}
+	if s.r, err = capture.NewReader(f, s.file); err != nil {
 		f.Close()
 		return err
 	}
-	s.f, s.r = f, r
-	if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
-		s.size = st.Size()
-	}
+	s.f = f
 	return nil
 }
 
@@ -94,9 +96,6 @@ func (s *source) close() {
 		s.f = nil
 	}
 }
-
-// errEmpty is a capture without a packet to send.
-var errEmpty = errors.New("has no packet to send: record some traffic first")
 
 // next returns the next packet, io.EOF after the last loop; cut says that the
 // capture holds only the packet's beginning. A capture
