@@ -58,7 +58,7 @@ func (t *Table) bind(slot uint32, tuple *Tuple) BindResult {
 // bindKey is Bind of a normalised tuple.
 func (t *Table) bindKey(slot uint32, k *key, hash uint32, swap uint8) BindResult {
 	if ref := t.find(k, hash); ref != 0 {
-		if have, _, _ := t.candidate(ref); have == slot {
+		if have, _ := t.flowOf(ref); have == slot {
 			return Bound
 		}
 		return BindConflict

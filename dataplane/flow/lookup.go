@@ -48,26 +48,43 @@ func (s Status) String() string {
 func (t *Table) Lookup(qs *[packet.BurstSize]Query, n int, out *[packet.BurstSize]Result) {
 	n = min(n, packet.BurstSize)
 	t.touchBuckets(qs, n)
-	t.touchEntries(qs, n)
+	t.findCandidates(qs, n)
+	t.touchEntries(n)
+	entries, slots := t.entries, t.slots()
 	for k := range n {
 		q, r := &qs[k], &out[k]
-		if ref := t.refs[k]; ref != 0 {
-			slot, found, swap := t.candidate(ref)
-			if slot < t.slots() && found.equal(&q.key) {
-				e := &t.entries[slot]
-				idle := q.at - e.seen
-				// The common case: a packet of an open flow that changes nothing.
-				if e.kind.state() == Open && q.kind == Packet && q.bits&(tcpFIN|tcpRST) == 0 &&
-					idle <= uint32(t.timeouts[e.kind&(numKinds-1)]) {
-					if idle != 0 {
-						e.seen = q.at
-					}
-					*r = Result{Slot: slot, Flags: uint16(swap^q.swap()) * packet.FlagReverse}
-					continue
-				}
+		slot, swap := t.refs[k]-1, uint8(0)
+		switch {
+		case slot < slots:
+			e := &entries[slot]
+			if !e.key.equal(&q.key) {
+				t.resolve(q, r)
+				continue
+			}
+			swap = e.bits & startSwap
+		case slot == NoSlot:
+			t.resolve(q, r)
+			continue
+		default:
+			b := &t.bindings[slot-slots]
+			if slot, swap = b.slot, b.swap; slot >= slots || !b.key.equal(&q.key) {
+				t.resolve(q, r)
+				continue
 			}
 		}
-		t.resolve(q, r)
+		// The common case: a packet of an open flow that changes nothing. A
+		// flow may have ended since findCandidates saw it: then it is not open.
+		e := &entries[slot]
+		idle := q.at - e.seen
+		if e.kind.state() != Open || q.kind != Packet || q.bits&(tcpFIN|tcpRST) != 0 ||
+			idle > uint32(t.timeouts[e.kind&(numKinds-1)]) {
+			t.resolve(q, r)
+			continue
+		}
+		if idle != 0 {
+			e.seen = q.at
+		}
+		*r = Result{Slot: slot, Flags: uint16(swap^q.swap()) * packet.FlagReverse}
 	}
 }
 
@@ -75,32 +92,42 @@ func (t *Table) Lookup(qs *[packet.BurstSize]Query, n int, out *[packet.BurstSiz
 // nothing, so the processor has many of them under way.
 func (t *Table) touchBuckets(qs *[packet.BurstSize]Query, n int) {
 	var sum uint64
+	x := t.idx
 	for k := range n {
-		b, _ := t.idx.place(qs[k].index)
-		sum += t.idx.buckets[b].tags[0]
+		b, _ := x.place(qs[k].index)
+		sum += x.buckets[b].tags[0]
 	}
 	t.touched = sum
 }
 
-// touchEntries finds a candidate for every query and loads a word of it, and of
-// its flow when it is a secondary key. The loads have a loop of their own: the
-// fewer instructions between them, the more are under way.
-func (t *Table) touchEntries(qs *[packet.BurstSize]Query, n int) {
-	for k := range n {
-		b, tag := t.idx.place(qs[k].index)
-		bk := &t.idx.buckets[b]
-		t.refs[k] = 0
-		if set := bk.match(tag); set != 0 {
-			t.refs[k] = bk.refs[firstPlace(set)]
-		} else if bk.spill != 0 {
-			t.touched += t.idx.buckets[t.idx.other(b, tag)].tags[0]
-		}
-	}
+// findCandidates finds for every query the ref whose tag matches, and loads a
+// word of the second bucket where it may be there.
+func (t *Table) findCandidates(qs *[packet.BurstSize]Query, n int) {
 	sum := t.touched
-	slots, bound := t.slots(), false
+	x := t.idx
+	for k := range n {
+		b, tag := x.place(qs[k].index)
+		bk := &x.buckets[b]
+		ref := uint32(0)
+		if set := bk.match(tag); set != 0 {
+			ref = bk.refs[firstPlace(set)]
+		} else if bk.spill != 0 {
+			sum += x.buckets[x.other(b, tag)].tags[0]
+		}
+		t.refs[k] = ref
+	}
+	t.touched = sum
+}
+
+// touchEntries loads a word of every candidate, and of its flow when it is a
+// secondary key. The loads have a loop of their own: the fewer instructions
+// between them, the more are under way.
+func (t *Table) touchEntries(n int) {
+	sum := t.touched
+	entries, slots, bound := t.entries, t.slots(), false
 	for _, ref := range t.refs[:n] {
 		if slot := ref - 1; slot < slots {
-			sum += t.entries[slot].key[0]
+			sum += entries[slot].key[0]
 		} else if ref != 0 {
 			sum += t.bindings[slot-slots].key[0]
 			bound = true
@@ -123,17 +150,6 @@ func (t *Table) touchBound(n int) (sum uint64) {
 		}
 	}
 	return sum
-}
-
-// candidate returns what a ref of touchEntries stands for now: a flow in the
-// burst may have ended since. slot is NoSlot for a binding that is free.
-func (t *Table) candidate(ref uint32) (slot uint32, found *key, swap uint8) {
-	if slot = ref - 1; slot < t.slots() {
-		e := &t.entries[slot]
-		return slot, &e.key, e.bits & startSwap
-	}
-	b := &t.bindings[slot-t.slots()]
-	return b.slot, &b.key, b.swap
 }
 
 // find returns the ref of a key, 0 when it is not in the index.
@@ -160,6 +176,16 @@ func (t *Table) findIn(bk *bucket, k *key, tag uint64) uint32 {
 	return 0
 }
 
+// flowOf returns the slot a ref stands for, and whether a packet of the flow's
+// direction has the key's higher end as its source.
+func (t *Table) flowOf(ref uint32) (slot uint32, swap uint8) {
+	if slot = ref - 1; slot < t.slots() {
+		return slot, t.entries[slot].bits & startSwap
+	}
+	b := &t.bindings[slot-t.slots()]
+	return b.slot, b.swap
+}
+
 // resolve answers a query in the general case.
 func (t *Table) resolve(q *Query, r *Result) {
 	*r = Result{Slot: NoSlot, Status: NotAFlow}
@@ -171,7 +197,7 @@ func (t *Table) resolve(q *Query, r *Result) {
 		return
 	}
 	if ref := t.find(&q.key, q.index); ref != 0 {
-		slot, _, swap := t.candidate(ref)
+		slot, swap := t.flowOf(ref)
 		e := &t.entries[slot]
 		switch {
 		case t.expired(e, q.at):

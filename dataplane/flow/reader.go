@@ -2,6 +2,7 @@ package flow
 
 import (
 	"fmt"
+	"math/bits"
 	"time"
 
 	"sfc/dataplane/packet"
@@ -63,9 +64,10 @@ func (r *Reader) Read(frame []byte, m *packet.Meta, q *Query) {
 		r.readOdd(frame, m, q)
 		return
 	}
-	h := frame[l4:]
-	sport, dport := be16(h), be16(h[2:])
-	if m.Proto == packet.ProtoTCP && len(h) >= 14 {
+	ports := bits.ReverseBytes32(le32(frame[l4 : l4+4]))
+	sport, dport := uint16(ports>>16), uint16(ports)
+	if m.Proto == packet.ProtoTCP && l4+14 <= len(frame) {
+		h := frame[l4 : l4+14]
 		q.seq, q.ack, q.bits = be16(h[6:]), be16(h[10:]), h[13]&tcpMask
 	}
 	switch {
