@@ -215,6 +215,8 @@ func TestQuotesCutShort(t *testing.T) {
 				t.Errorf("v6=%v: %d of %d bytes: %v", v6, n, len(frame), g.out[0].Status)
 			}
 		}
+		later := &sent{v6: v6, src: 9, dst: 1, proto: icmp, typ: typ, quote: s.with(func(s *sent) { s.frag = laterPart })}
+		g.want("quoted later fragment", g.one(later), NotAFlow, NoSlot, 0)
 		inner := int(m.L4) + 8
 		for _, first := range []byte{0x05, 0x44, 0x4f, 0x65, 0xff, 0x00} {
 			bad := append([]byte(nil), frame...)
@@ -257,10 +259,18 @@ func TestFragments(t *testing.T) {
 				g.want("later once more", out[2], Found, r.Slot, 0)
 				g.want("another id", g.one(later.with(func(s *sent) { s.id++ })), Unknown, NoSlot, 0)
 				g.want("another tenant's link", g.one(later.with(func(s *sent) { s.vlan = 9 })), Unknown, NoSlot, 0)
+				frame, m := later.frame(t, g.now)
+				m.Port = 1
+				g.r.Read(frame, &m, &g.qs[0])
+				if g.qs[0].Kind() != UnknownFragment {
+					t.Errorf("found from another port: %+v", g.qs[0])
+				}
 				g.now += 31 * second
 				g.want("too late", g.one(later), Unknown, NoSlot, 0)
+				g.now -= 3600 * second
+				g.want("left over from before the clock was set back", g.one(later), Unknown, NoSlot, 0)
 				c := g.r.Fragments()
-				if c.First != 2 || c.Resolved != 3 || c.Unknown != 4 || c.Lost != 0 {
+				if c.First != 2 || c.Resolved != 3 || c.Unknown != 6 || c.Lost != 0 {
 					t.Errorf("%+v", c)
 				}
 			})

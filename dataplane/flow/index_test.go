@@ -137,6 +137,16 @@ func TestFullIndexRefusesNobody(t *testing.T) {
 			spilled += int(g.t.idx.buckets[b].spill)
 		}
 		t.Logf("%d keys: %d in their second bucket", n, spilled)
+		// Keys come and go: some are moved on, some back home.
+		for i := range min(4*n, 50_000) {
+			g.t.end(rng.Uint32N(n))
+			g.t.count.Expired[UDP]++
+			g.drain()
+			if r := g.put(query(n+i, rng.Uint32())); r.Status != Created {
+				t.Fatalf("key %d after %d: %v", i, n, r.Status)
+			}
+			g.t.enter(g.out[0].Slot, Open)
+		}
 		if err := g.t.verifyIndex(); err != nil {
 			t.Error(err)
 		}

@@ -203,7 +203,7 @@ func (t *Table) resolve(q *Query, r *Result) {
 		case t.expired(e, q.at):
 			t.end(slot)
 			t.count.Expired[e.kind.class()]++
-		case e.kind.over() && q.kind == Packet && q.bits&(tcpSYN|tcpACK|tcpRST|tcpFIN) == tcpSYN:
+		case e.kind.over() && q.bits&(tcpSYN|tcpACK|tcpRST|tcpFIN) == tcpSYN:
 			// The same ports again (RFC 9293 section 3.6.1): another
 			// connection, which must not see the old one's state.
 			t.end(slot)

@@ -197,7 +197,16 @@ func TestAgeIsBounded(t *testing.T) {
 	if n := g.t.Age(g.now+second, -1); n != 0 {
 		t.Errorf("negative budget: %d", n)
 	}
-	for range 80 {
+	g.now += second
+	before := g.t.Live()
+	for range 500 { // 1.44 slots each
+		g.now += 1_600_000
+		g.t.Age(g.now, 64)
+	}
+	if n := before - g.t.Live(); n < 715 || n > 725 {
+		t.Errorf("0.8 of the time in small steps: %d of 900", n)
+	}
+	for range 20 {
 		g.now += second / 64
 		g.t.Age(g.now, 64)
 	}
