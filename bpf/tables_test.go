@@ -124,7 +124,8 @@ func TestTablesAgree(t *testing.T) {
 				}
 			}
 			t.Log(outcomes, "paths", len(paths))
-			if len(paths) < min(n/3, 500) || n < 1000 && outcomes[unmatched] == 0 {
+			// A rule that wants little, early in a large table, hides most others.
+			if len(paths) < min(n/3, 50) || n < 1000 && outcomes[unmatched] == 0 {
 				t.Error("the frames do not tell the rules apart")
 			}
 		})

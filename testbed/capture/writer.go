@@ -51,7 +51,9 @@ func NewWriter(w io.Writer) (*Writer, error) {
 // Create makes or truncates the file at path and writes a capture's header to
 // it. Close closes the file.
 func Create(path string) (*Writer, error) {
-	f, err := os.Create(path)
+	// Not os.Create: who opens a pipe for reading too waits forever for itself
+	// when the reader has gone.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("create capture: %w", err)
 	}

@@ -3,13 +3,16 @@ package capture
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"sfc/testbed/gate"
 )
@@ -143,6 +146,33 @@ func TestWriteReportsFailure(t *testing.T) {
 
 // The tools people use read the file without complaint: exit status 0 and
 // nothing on standard error but tcpdump's own greeting.
+// A pipe whose reader has gone is an error, not a wait for ever.
+func TestWriteToClosedPipe(t *testing.T) {
+	r, pipe, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	w, err := Create(fmt.Sprintf("/proc/self/fd/%d", pipe.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(r.Close(), pipe.Close()); err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, MaxPacket)
+	done := make(chan error, 1)
+	go func() { done <- errors.Join(w.Write(1, frame, len(frame), ""), w.Close()) }()
+	select {
+	case err := <-done:
+		if !errors.Is(err, unix.EPIPE) || strings.Count(err.Error(), "\n") != 0 {
+			t.Errorf("got %v, want EPIPE, once", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("waits for a reader that has gone")
+	}
+}
+
 func TestToolsReadIt(t *testing.T) {
 	path := writeSample(t)
 	tests := []struct {
