@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sfc/dataplane/packet"
+	"sfc/testbed/gate"
 	"sfc/testbed/netns"
 	"sfc/testbed/trafgen"
 )
@@ -91,6 +92,7 @@ func TestFramesWaitWhileInterfaceIsDown(t *testing.T) {
 }
 
 func TestRefusedFramesAreCounted(t *testing.T) {
+	gate.Kernel(t, "6.16", "veth telling the sender of frames it drops")
 	w := newWire(t)
 	umem := newUMEM(t, 512)
 	out := open(t, umem, w.out, Options{})
