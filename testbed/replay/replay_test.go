@@ -109,3 +109,17 @@ func TestInterrupted(t *testing.T) {
 		run(t, false)
 	})
 }
+
+// Generic XDP is reported as such and decides alike.
+func TestGenericMode(t *testing.T) {
+	files := gate.Pcaps(t)
+	gate.Root(t)
+	gate.Leaks(t)
+	rep, err := Run(context.Background(), Options{Chains: []string{edge}, In: files[len(files)-1], Generic: true})
+	if err != nil {
+		t.Fatalf("%v\n%+v", err, rep)
+	}
+	if rep.Mode.Attach != "generic" || rep.Sent == 0 || rep.Lost != 0 || rep.Reordered != 0 {
+		t.Errorf("%+v", rep)
+	}
+}

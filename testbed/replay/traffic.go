@@ -13,6 +13,11 @@ import (
 // run sends, and takes in what comes out, until every packet has its fate. When
 // ctx ends or the capture cannot be read on, it sends no more and returns why.
 func (l *live) run(ctx context.Context, src *source, t *tracker, rep *Report, opts Options, s *steering) error {
+	if opts.Generic {
+		// Generic XDP runs on the backlog of the core that sends: two cores,
+		// two backlogs, and packets overtake each other.
+		defer stayOnCore()()
+	}
 	start := time.Now()
 	defer func() { rep.Seconds = time.Since(start).Seconds() }()
 	batch := make([][]byte, 0, packet.BurstSize)
