@@ -14,7 +14,7 @@ import (
 var modules embed.FS
 
 // Names lists the functions.
-var Names = []string{"acl", "dnsguard", "hop", "ratelimit"}
+var Names = []string{"acl", "dnsguard", "flowstat", "hop", "ratelimit"}
 
 // Module returns the module of a function; ok is false when the catalogue has
 // none of this name.

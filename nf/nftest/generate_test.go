@@ -166,6 +166,9 @@ func (g gen) config(function string) []byte {
 		g.maybe(c, "max_sources", pick(g, 1, 4, 5, 100))
 		g.maybe(c, "seed", g.Int64())
 		g.maybe(c, "key", "src")
+	case "flowstat":
+		c = map[string]any{}
+		g.maybe(c, "tcp_rtt", g.oneIn(3))
 	case "hop":
 		c = map[string]any{}
 		g.maybe(c, "decrement", g.oneIn(2))
