@@ -44,6 +44,7 @@ type ender interface {
 var makers = map[string]func(config map[string]any) (decider, error){
 	"acl":       newACL,
 	"dnsguard":  newDNSGuard,
+	"firewall":  newFirewall,
 	"flowstat":  newFlowStat,
 	"hop":       newHop,
 	"ratelimit": newRateLimit,

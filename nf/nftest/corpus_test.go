@@ -167,6 +167,12 @@ var configs = map[string][]string{
 		`{"rules":[{"action":"deny","tcp_flags":{"set":["syn"],"clear":["ack"]},"dst":"0.0.0.0/1"},
 			{"action":"permit","src":"10.0.0.0/8"},{"action":"deny","proto":"udp","dst_ports":"1-1023"}]}`,
 	},
+	"firewall": {
+		`{}`,
+		`{"default":"deny","rules":[{"action":"permit","src":"10.0.0.0/8"},{"action":"permit","src":"192.168.0.0/16"},
+			{"action":"permit","src":"172.16.0.0/12"},{"action":"permit","src":"fe80::/10"}]}`,
+		`{"rules":[{"action":"deny","proto":"udp","dst_ports":"1-1023"},{"action":"deny","proto":"tcp","dst_ports":80}]}`,
+	},
 	"flowstat": {
 		`{}`,
 		`{"tcp_rtt":true}`,

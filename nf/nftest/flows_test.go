@@ -11,11 +11,12 @@ import (
 // them, as long as none ends.
 func assignFlows(tb testing.TB, packets []Packet) []Packet {
 	tb.Helper()
-	reader, err := flow.NewReader(flow.ReaderOptions{Key: [2]uint64{1, 2}})
+	key := [2]uint64{1, 2}
+	reader, err := flow.NewReader(flow.ReaderOptions{Key: key})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	table, err := flow.New(flow.Options{Key: [2]uint64{1, 2}, Max: MaxFlows})
+	table, err := flow.New(flow.Options{Key: key, Max: MaxFlows})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -28,7 +29,9 @@ func assignFlows(tb testing.TB, packets []Packet) []Packet {
 	var results [packet.BurstSize]flow.Result
 	for i := range packets {
 		p := &packets[i]
-		reader.Read(p.Frame, &packet.Meta{RxNs: p.RxNs, L3: p.L3, L4: p.L4, Flags: p.Flags, Proto: p.Proto, VLAN: p.VLAN}, &queries[0])
+		in, _ := packet.Parse(p.Frame)
+		m := packet.Meta{RxNs: p.RxNs, Hash: packet.FlowHash(key, &in), L3: p.L3, L4: p.L4, Flags: p.Flags, Proto: p.Proto, VLAN: p.VLAN}
+		reader.Read(p.Frame, &m, &queries[0])
 		table.Lookup(&queries, 1, &results)
 		p.Flow = results[0].Slot + 1 // packet.NoSlot becomes 0
 		p.Flags |= results[0].Flags
@@ -164,4 +167,27 @@ func (g gen) traffic(tb testing.TB, function string, n int) []Packet {
 }
 
 // stateful are the functions that keep flow state.
-var stateful = map[string]bool{"flowstat": true}
+var stateful = map[string]bool{"firewall": true, "flowstat": true}
+
+// TestStatefulRandom compares the functions with flow state over 100,000 packets
+// and more, and sees to it that they drop for every reason they have.
+func TestStatefulRandom(t *testing.T) {
+	seed := testSeed(t)
+	for name := range stateful {
+		t.Run(name, func(t *testing.T) {
+			all := runners(t, name)
+			seen := map[uint16]int{}
+			for i := range uint64(60) {
+				g := newGen(seed + i)
+				config := pick(g, configs[name]...)
+				for _, r := range Compare(t, []byte(config), g.talks(t, 2000), all...) {
+					seen[r.Reason]++
+				}
+			}
+			t.Logf("reasons %v", seen)
+			if want := map[string]int{"firewall": 5, "flowstat": 1}[name]; len(seen) != want {
+				t.Errorf("reasons %v, want %d with 0 for passing: too narrow a world", seen, want)
+			}
+		})
+	}
+}

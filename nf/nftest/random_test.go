@@ -95,6 +95,7 @@ func fuzz(f *testing.F, name string) {
 
 func FuzzACL(f *testing.F)       { fuzz(f, "acl") }
 func FuzzRateLimit(f *testing.F) { fuzz(f, "ratelimit") }
+func FuzzFirewall(f *testing.F)  { fuzz(f, "firewall") }
 func FuzzFlowStat(f *testing.F)  { fuzz(f, "flowstat") }
 func FuzzHop(f *testing.F)       { fuzz(f, "hop") }
 func FuzzDNSGuard(f *testing.F)  { fuzz(f, "dnsguard") }
