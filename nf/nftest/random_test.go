@@ -88,7 +88,8 @@ func fuzz(f *testing.F, name string) {
 		}
 		frame = frame[:min(len(frame), packet.MaxFrame)]
 		now := g.Uint64()
-		packets := []Packet{NewPacket(frame, now), {Frame: frame, L3: l3, L4: l4, Proto: proto, Flags: flags, RxNs: now}}
+		packets := []Packet{NewPacket(frame, now), {Frame: frame, L3: l3, L4: l4, Proto: proto, Flags: flags, RxNs: now, Flow: 1}}
+		packets[0].Flow = 1
 		Compare(t, config, append(packets, g.traffic(t, name, 10)...), all...)
 	})
 }

@@ -73,8 +73,9 @@ static uint64_t ask_rules(uint32_t n) {
 	return permitted;
 }
 
-// begin decides about a packet of an undecided flow.
-static enum reason begin(struct conn *c, const struct sfc_desc *d, bool permitted) {
+// begin decides about a packet of an undecided flow. It and handshake read the
+// segment again: one whose address is passed on would not stay in registers.
+static __attribute__((noinline)) enum reason begin(struct conn *c, const struct sfc_desc *d, bool permitted) {
 	struct segment s;
 	bool reverse = d->flags & SFC_REVERSE;
 	if (!permitted)
@@ -92,7 +93,10 @@ static enum reason begin(struct conn *c, const struct sfc_desc *d, bool permitte
 }
 
 // handshake decides about a segment before the origin's SYN was answered.
-static enum reason handshake(struct conn *c, const struct segment *s, int from) {
+static __attribute__((noinline)) enum reason handshake(struct conn *c, const struct sfc_desc *d, int from) {
+	struct segment segment, *s = &segment;
+	if (!tcp_read(d, s))
+		return INVALID_STATE;
 	if (from == 0 && s->flags == TCP_SYN) { // again, or with another number
 		tcp_begin(c, s, c->reverse);
 		return PASSES;
@@ -129,7 +133,7 @@ static inline enum reason follow(struct conn *c, const struct sfc_desc *d, bool 
 	if (c->state == CLOSED)
 		return INVALID_STATE;
 	if (c->state == SYN_SENT)
-		return handshake(c, &s, from);
+		return handshake(c, d, from);
 	if (!tcp_fits(c, &s, from))
 		return OUT_OF_WINDOW;
 	if (s.flags & TCP_RST) {

@@ -58,7 +58,7 @@ static inline bool after(uint32_t a, uint32_t b) { return (int32_t)(a - b) > 0; 
 static inline uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
 // tcp_scale reads the window scale option from the options in [p, end).
-static uint8_t tcp_scale(const uint8_t *p, const uint8_t *end) {
+static __attribute__((noinline)) uint8_t tcp_scale(const uint8_t *p, const uint8_t *end) {
 	while (p < end && *p != 0) {
 		if (*p == 1) {
 			p++;
