@@ -67,13 +67,18 @@ func (w *Worker) runLane(l *lane) {
 			l.Descs[k].RxNs = b.TimeNs[k]
 		}
 	}
-	l.tick(b.NowNs)
+	sweep := burstSweep
+	if l.tick(b.NowNs) {
+		sweep = idleSweep
+	}
 	if l.flows != nil {
 		w.lookup(l)
 	}
 	l.Runner.Process(b)
 	if l.flows != nil {
-		l.age(b.NowNs, burstSweep)
+		// Not before: by the burst's last packet, flows may be over that were
+		// not when its first one came.
+		l.age(b.NowNs, sweep)
 	}
 	region := w.cfg.Region
 	if l.Arena != nil {

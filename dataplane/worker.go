@@ -341,17 +341,20 @@ func (w *Worker) quietTick() {
 	}
 	now := w.clock.Now()
 	for i := range w.lanes {
-		w.lanes[i].tick(now)
+		if l := &w.lanes[i]; l.tick(now) {
+			l.age(now, idleSweep)
+		}
 	}
 }
 
-// tick runs the path's periodic call when it is due.
-func (l *lane) tick(now uint64) {
-	if now >= l.nextTick {
-		l.nextTick = now + uint64(tickEvery)
-		l.Runner.Tick(now)
-		l.age(now, idleSweep)
+// tick runs the path's periodic call when it is due, and says whether it was.
+func (l *lane) tick(now uint64) bool {
+	if now < l.nextTick {
+		return false
 	}
+	l.nextTick = now + uint64(tickEvery)
+	l.Runner.Tick(now)
+	return true
 }
 
 // sleep waits in poll until a port has frames, Stop is called, or it is time

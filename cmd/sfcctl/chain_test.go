@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -94,14 +93,15 @@ func TestChainValidateJSON(t *testing.T) {
 	}
 }
 
-// The example that the documentation names must be valid, modules included.
-func TestEdgeExample(t *testing.T) {
-	path := filepath.Join("..", "..", "testbed", "examples", "edge.yaml")
-	if _, err := os.Stat(path); err != nil {
-		t.Fatal(err)
-	}
-	got := sfcctl(t, "chain", "validate", "--ports", "in,out", path)
-	if got.status != exitOK || !strings.Contains(got.stdout, "chain demo/edge is valid: 4 functions") {
-		t.Errorf("%+v", got)
+// The examples that the documentation names must be valid, modules included.
+func TestExamples(t *testing.T) {
+	for file, want := range map[string]string{
+		"edge.yaml":     "chain demo/edge is valid: 4 functions",
+		"stateful.yaml": "chain demo/stateful is valid: 3 functions",
+	} {
+		got := sfcctl(t, "chain", "validate", "--ports", "in,out", filepath.Join("..", "..", "testbed", "examples", file))
+		if got.status != exitOK || !strings.Contains(got.stdout, want) {
+			t.Errorf("%s: %+v", file, got)
+		}
 	}
 }

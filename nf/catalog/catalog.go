@@ -1,6 +1,7 @@
 // Package catalog embeds the catalogue's functions as modules ready to deploy.
-// Each folder holds one: C sources, manifest, page, and the module built from
-// them by go generate.
+// Each folder with a manifest holds one: C sources, manifest, page, and the
+// module built from them by go generate. rules holds headers that acl and
+// firewall share.
 package catalog
 
 import (
@@ -14,7 +15,7 @@ import (
 var modules embed.FS
 
 // Names lists the functions.
-var Names = []string{"acl", "dnsguard", "hop", "ratelimit"}
+var Names = []string{"acl", "dnsguard", "firewall", "flowstat", "hop", "ratelimit"}
 
 // Module returns the module of a function; ok is false when the catalogue has
 // none of this name.

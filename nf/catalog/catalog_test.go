@@ -23,13 +23,13 @@ func TestModulesAreFresh(t *testing.T) {
 	if _, err := exec.LookPath(compiler); err != nil {
 		t.Skipf("%s is not here: apt-get install clang-19 lld-19", compiler)
 	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(".")); err != nil { // functions share headers
+		t.Fatal(err)
+	}
 	for _, name := range catalog.Names {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			if err := os.CopyFS(dir, os.DirFS(name)); err != nil {
-				t.Fatal(err)
-			}
-			path, err := build.Build(dir)
+			path, err := build.Build(filepath.Join(dir, name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -70,6 +70,8 @@ func TestSchemasAndFunctionsAgree(t *testing.T) {
 		"acl": {`{}`, `{"rules":[{"action":"deny","src":"10.0.0.0/8","proto":"tcp","dst_ports":["22",80,"1024-65535"],
 			"tcp_flags":{"set":["syn"],"clear":["ack"]}}],"default":"permit"}`, `{"rules":[{"action":"permit","proto":132,"src_ports":7}]}`},
 		"dnsguard":  {`{}`, `{"block":["ads.example","a.b."],"ports":[53,5353],"action":"count","malformed":"pass"}`},
+		"firewall":  {`{}`, `{"default":"deny","rules":[{"action":"permit","src":"10.0.0.0/8","proto":"tcp","dst_ports":[443,"8000-8999"]}]}`},
+		"flowstat":  {`{}`, `{"tcp_rtt":true}`, `{"tcp_rtt":false}`},
 		"hop":       {`{}`, `{"src_mac":"02:00:5e:10:00:01","dst_mac":"02:00:5E:10:00:02","decrement":false}`},
 		"ratelimit": {`{"rate":1000}`, `{"rate":1,"unit":"bps","burst":12112,"prefix4":24,"prefix6":48,"max_sources":1,"seed":9223372036854775807,"key":"src"}`},
 	}
@@ -78,6 +80,8 @@ func TestSchemasAndFunctionsAgree(t *testing.T) {
 			`{"rules":[{"action":"deny","proto":"tcpp"}]}`, `{"rules":[{"action":"deny","dst_ports":[]}]}`, `{"rules":[{"action":"deny","src":"all"}]}`,
 			`{"rules":[{"action":"deny","dst_ports":[1,2,3,4,5,6,7,8,9]}]}`, `{"rules":[{"action":"deny","tcp_flags":{"set":["xmas"]}}]}`},
 		"dnsguard":  {`{"block":"ads"}`, `{"block":[""]}`, `{"ports":[65536]}`, `{"action":"pass"}`, `{"block":["a b"]}`},
+		"firewall":  {`{"default":"drop"}`, `{"rules":[{"src":"10.0.0.0/8"}]}`, `{"tcp":true}`, `{"rules":[{"action":"deny","tcp_flags":{"set":["xmas"]}}]}`},
+		"flowstat":  {`{"tcp_rtt":1}`, `{"tcp_rtt":"true"}`, `{"rtt":true}`, `[]`},
 		"hop":       {`{"src_mac":"02:00:5e:10:00"}`, `{"decrement":"yes"}`, `{"ttl":1}`},
 		"ratelimit": {`{}`, `{"rate":0}`, `{"rate":1,"unit":"kbps"}`, `{"rate":1,"prefix6":129}`, `{"rate":1,"max_sources":0}`, `{"rate":1.5}`},
 	}

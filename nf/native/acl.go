@@ -209,18 +209,21 @@ func (a *acl) decide(p *view, c []uint64) (packet.Verdict, uint16) {
 		c[aclNonIP]++
 		return packet.Next, 0
 	}
-	deny := a.deny
-	for i := range a.rules {
-		if a.rules[i].matches(p, ip) {
-			deny = a.rules[i].deny
-			break
-		}
-	}
-	if deny {
+	if !a.permits(p, ip) {
 		return packet.Drop, aclDenied
 	}
 	c[aclPermitted]++
 	return packet.Next, 0
+}
+
+// permits asks the rules about a packet whose IP header is ip.
+func (a *acl) permits(p *view, ip []byte) bool {
+	for i := range a.rules {
+		if a.rules[i].matches(p, ip) {
+			return !a.rules[i].deny
+		}
+	}
+	return !a.deny
 }
 
 func (r *aclRule) matches(p *view, ip []byte) bool {

@@ -35,9 +35,17 @@ type decider interface {
 	decide(p *view, c []uint64) (packet.Verdict, uint16)
 }
 
+// ender is a decider that keeps state per flow. Its packets name the flow in Slot.
+type ender interface {
+	// end closes the flow in a slot, which may be given to another then.
+	end(slot uint32, c []uint64)
+}
+
 var makers = map[string]func(config map[string]any) (decider, error){
 	"acl":       newACL,
 	"dnsguard":  newDNSGuard,
+	"firewall":  newFirewall,
+	"flowstat":  newFlowStat,
 	"hop":       newHop,
 	"ratelimit": newRateLimit,
 }
@@ -72,6 +80,16 @@ func (f *Function) Process(descs []packet.Desc) {
 		start := int(d.Chunk) - nf.FramesStart + int(d.Off)
 		v := view{Desc: d, frame: f.frames[start : start+int(d.Len)]}
 		d.Verdict, d.Reason = f.decide.decide(&v, f.counters)
+	}
+}
+
+// FlowEnd tells the function that the flows in these slots have ended.
+func (f *Function) FlowEnd(slots []uint32) {
+	e, ok := f.decide.(ender)
+	for _, slot := range slots {
+		if ok {
+			e.end(slot, f.counters)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ func TestNewErrors(t *testing.T) {
 
 // Every function decides about every packet, whatever the descriptor says.
 func TestEveryPacketGetsAVerdict(t *testing.T) {
-	configs := map[string]string{"acl": `{"default":"deny"}`, "dnsguard": `{}`, "hop": `{}`, "ratelimit": `{"rate":1}`}
+	configs := map[string]string{"acl": `{"default":"deny"}`, "dnsguard": `{}`, "firewall": `{}`, "flowstat": `{}`, "hop": `{}`, "ratelimit": `{"rate":1}`}
 	frames := make([]byte, packet.ChunkSize)
 	for _, name := range Names() {
 		f, err := New(name, []byte(configs[name]), frames)

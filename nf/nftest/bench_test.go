@@ -63,8 +63,57 @@ func randomFlows(n int, ip6 bool) []Packet {
 			s.Dst = netip.AddrFrom4([4]byte{172, 16, b[8] % 64, b[9]})
 		}
 		out[i] = s.Packet(uint64(i) * 100)
+		out[i].Flow = uint32(i) + 1
 	}
 	return out
+}
+
+// tcpData returns n TCP segments of 64 bytes (with FCS), each of a random flow.
+func tcpData(n int, ip6 bool) []Packet {
+	out := randomFlows(n, ip6)
+	for i := range out {
+		in, _ := packet.Parse(out[i].Frame)
+		s := Spec{Src: netip.AddrFrom4([4]byte(in.Src[:4])), Dst: netip.AddrFrom4([4]byte(in.Dst[:4])),
+			Proto: packet.ProtoTCP, SPort: in.SrcPort, DPort: in.DstPort, TCPFlags: 0x10, Payload: make([]byte, 6)}
+		if ip6 {
+			s.Src, s.Dst = netip.AddrFrom16(in.Src), netip.AddrFrom16(in.Dst)
+		}
+		flow := out[i].Flow
+		out[i] = s.Packet(out[i].RxNs)
+		out[i].Flow = flow
+	}
+	return out
+}
+
+// connections are segments of established connections: see handshake.
+func connections(n int, ip6 bool) []Packet {
+	out := tcpData(n, ip6)
+	for i := range out {
+		out[i].Flags |= packet.FlagNewFlow // marks what needs a handshake
+	}
+	return out
+}
+
+// handshake returns the handshake of the connection that a packet of
+// connections is part of; nil for other packets.
+func handshake(p Packet) []Packet {
+	if p.Flags&packet.FlagNewFlow == 0 {
+		return nil
+	}
+	begin, answer, end := p, p, p
+	begin.Frame, answer.Frame, end.Frame = slices.Clone(p.Frame), slices.Clone(p.Frame), slices.Clone(p.Frame)
+	for _, f := range []struct {
+		p        *Packet
+		seq, ack uint32
+		flags    byte
+	}{{&begin, 0, 0, syn}, {&answer, 0, 1, synAck}, {&end, 1, 1, ack}} {
+		h := f.p.Frame[f.p.L4:]
+		binary.BigEndian.PutUint32(h[4:], f.seq)
+		binary.BigEndian.PutUint32(h[8:], f.ack)
+		h[13] = f.flags
+	}
+	answer.Flags |= packet.FlagReverse
+	return []Packet{begin, answer, end}
 }
 
 // randomQueries turns half of the packets into DNS queries, half of these for
@@ -83,7 +132,9 @@ func randomQueries(n int, ip6 bool) []Packet {
 		name := fmt.Sprintf("ads%d", rng.IntN(20000))
 		s.Payload = append([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 'w', 'w', 'w', byte(len(name))}, name...)
 		s.Payload = append(s.Payload, "\x07example\x00\x00\x01\x00\x01"...)
+		flow := out[i].Flow
 		out[i] = s.Packet(out[i].RxNs)
+		out[i].Flow = flow
 	}
 	return out
 }
@@ -108,6 +159,10 @@ func BenchmarkCatalogue(b *testing.B) {
 		{"acl=1", "acl", rules(1), randomFlows},
 		{"acl=100", "acl", rules(100), randomFlows},
 		{"acl=1000", "acl", rules(1000), randomFlows},
+		{"firewall-established", "firewall", rules(100), connections},
+		{"firewall-udp", "firewall", same(`{}`), randomFlows},
+		{"flowstat", "flowstat", same(`{"tcp_rtt":true}`), randomFlows},
+		{"flowstat-established", "flowstat", same(`{"tcp_rtt":true}`), tcpData},
 		{"ratelimit", "ratelimit", same(`{"rate":1000}`), randomFlows},
 		{"dnsguard", "dnsguard", names, randomFlows},
 		{"dnsguard-queries", "dnsguard", names, randomQueries},
@@ -133,6 +188,11 @@ func BenchmarkCatalogue(b *testing.B) {
 func benchBursts(b *testing.B, r burster, config string, burst int, packets []Packet) {
 	if err := r.Configure([]byte(config)); err != nil {
 		b.Fatal(err)
+	}
+	for _, p := range packets {
+		if before := handshake(p); before != nil {
+			r.Process(before)
+		}
 	}
 	var turns []float64
 	for b.Loop() {

@@ -9,6 +9,7 @@ package nftest
 
 typedef int32_t (*configure_fn)(uint32_t, uint32_t);
 typedef void (*process_fn)(uint32_t);
+typedef void (*flow_end_fn)(uint32_t);
 
 static int32_t call_configure(void *fn, uint32_t ptr, uint32_t len) {
 	return ((configure_fn)fn)(ptr, len);
@@ -22,6 +23,8 @@ static uint64_t call_process(void *fn, uint32_t n) {
 	clock_gettime(CLOCK_MONOTONIC, &b);
 	return (uint64_t)(b.tv_sec - a.tv_sec) * 1000000000u + (uint64_t)(b.tv_nsec - a.tv_nsec);
 }
+
+static void call_flow_end(void *fn, uint32_t slot) { ((flow_end_fn)fn)(slot); }
 
 static void set_base(void *symbol, void *base) { *(void **)symbol = base; }
 */
@@ -49,7 +52,9 @@ type Compiled struct {
 	w                  window
 	lib                unsafe.Pointer
 	configure, handler unsafe.Pointer
-	ns                 uint64 // spent in the function
+	flowEnd            unsafe.Pointer // nil: the function has none
+	slotBytes          int            // per flow
+	ns                 uint64         // spent in the function
 }
 
 // NewCompiled compiles the sources in dir with build.Native, which gets the
@@ -61,22 +66,39 @@ func NewCompiled(dir string, flags ...string) (*Compiled, error) {
 		return nil, fmt.Errorf("compile %s: %w", dir, err)
 	}
 	defer os.RemoveAll(tmp)
+	slotBytes, err := flowStateBytes(dir)
+	if err != nil {
+		return nil, fmt.Errorf("compile %s: %w", dir, err)
+	}
 	path := filepath.Join(tmp, "function.so")
 	if err := build.Native(dir, path, flags...); err != nil {
 		return nil, err
 	}
-	return LoadCompiled(path)
+	return LoadCompiled(path, slotBytes)
 }
 
-// LoadCompiled loads a library made with build.Native. Two of the same path
-// share their state.
-func LoadCompiled(path string) (*Compiled, error) {
+// flowStateBytes reads what the manifest of the sources in dir says.
+func flowStateBytes(dir string) (int, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+	if err != nil {
+		return 0, err
+	}
+	m, err := nf.ParseManifest(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", dir, err)
+	}
+	return m.FlowStateBytes, nil
+}
+
+// LoadCompiled loads a library made with build.Native, of a function that keeps
+// slotBytes of state per flow. Two of the same path share their state.
+func LoadCompiled(path string, slotBytes int) (*Compiled, error) {
 	mem, err := unix.Mmap(-1, 0, nf.DataStart, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("map the guest's memory: %w", err)
 	}
-	c := &Compiled{mem: mem, w: window{packet.DescsAt(mem[nf.DescStart:]), mem[nf.FramesStart:nf.PrivateStart]}}
+	c := &Compiled{mem: mem, slotBytes: slotBytes, w: window{packet.DescsAt(mem[nf.DescStart:]), mem[nf.FramesStart:nf.PrivateStart]}}
 	if err := c.load(path); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -92,13 +114,14 @@ func (c *Compiled) load(path string) error {
 		return fmt.Errorf("load %s: %s", path, C.GoString(C.dlerror()))
 	}
 	symbols := map[string]*unsafe.Pointer{
-		nf.ExportConfigure: &c.configure, nf.ExportProcess: &c.handler, "sfc_base": nil,
+		nf.ExportConfigure: &c.configure, nf.ExportProcess: &c.handler, nf.ExportFlowEnd: &c.flowEnd, "sfc_base": nil,
 	}
 	for symbol, where := range symbols {
 		s := C.CString(symbol)
 		p := C.dlsym(c.lib, s)
 		C.free(unsafe.Pointer(s))
 		switch {
+		case p == nil && symbol == nf.ExportFlowEnd: // optional
 		case p == nil:
 			return fmt.Errorf("load %s: it does not export %s", path, symbol)
 		case where == nil:
@@ -113,6 +136,9 @@ func (c *Compiled) load(path string) error {
 // Configure is Runner's.
 func (c *Compiled) Configure(config []byte) error {
 	clear(c.mem[nf.CountersStart : nf.CountersStart+8*nf.NumCounters])
+	if err := unix.Madvise(c.mem[nf.SlotsStart:], unix.MADV_DONTNEED); err != nil { // zero from now on
+		return fmt.Errorf("clear the flow state: %w", err)
+	}
 	copy(c.mem[nf.ConfigStart:nf.ConfigStart+nf.ConfigMax], config)
 	if code := C.call_configure(c.configure, nf.ConfigStart, C.uint32_t(len(config))); code != 0 {
 		return &RefusedError{Code: int32(code)}
@@ -132,6 +158,20 @@ func (c *Compiled) Fill(packets []Packet) []packet.Desc { return c.w.fill(packet
 func (c *Compiled) Burst(n int) {
 	c.ns += uint64(C.call_process(c.handler, C.uint32_t(n)))
 }
+
+// FlowEnd is Runner's.
+func (c *Compiled) FlowEnd(flows []uint32) {
+	for _, slot := range slots(flows) {
+		if c.flowEnd != nil {
+			C.call_flow_end(c.flowEnd, C.uint32_t(slot))
+		}
+		start := nf.SlotsStart + int(slot)*c.slotBytes
+		clear(c.mem[start : start+c.slotBytes])
+	}
+}
+
+// FlowState is Keeper's.
+func (c *Compiled) FlowState(n int) []byte { return c.mem[nf.SlotsStart:][:n*c.slotBytes] }
 
 // Spent is the time in the function so far, in ns.
 func (c *Compiled) Spent() float64 { return float64(c.ns) }

@@ -16,6 +16,11 @@ type Spec struct {
 	SPort, DPort uint16
 	// TCPFlags are the flags of a TCP header.
 	TCPFlags uint8
+	// Seq, Ack and Window are of a TCP header; all zero gives 1, 1 and 65535.
+	Seq, Ack uint32
+	Window   uint16
+	// TCPOptions are padded to a multiple of 4 bytes; at most 40.
+	TCPOptions []byte
 	// TTL is the time to live or hop limit; 0 gives 64, use ZeroTTL for 0.
 	TTL     uint8
 	ZeroTTL bool
@@ -58,7 +63,15 @@ func (s Spec) transport() []byte {
 	}
 	switch s.Proto {
 	case packet.ProtoTCP:
-		h = append(h, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, s.TCPFlags, 0xff, 0xff, 0, 0, 0, 0)
+		if s.Seq == 0 && s.Ack == 0 && s.Window == 0 {
+			s.Seq, s.Ack, s.Window = 1, 1, 0xffff
+		}
+		words := (len(s.TCPOptions) + 3) / 4
+		h = binary.BigEndian.AppendUint32(h, s.Seq)
+		h = binary.BigEndian.AppendUint32(h, s.Ack)
+		h = append(h, byte(5+words)<<4, s.TCPFlags, byte(s.Window>>8), byte(s.Window), 0, 0, 0, 0)
+		h = append(h, s.TCPOptions...)
+		h = append(h, make([]byte, 4*words-len(s.TCPOptions))...)
 	case packet.ProtoUDP:
 		h = binary.BigEndian.AppendUint16(h, uint16(packet.UDPLen+len(s.Payload)))
 		h = append(h, 0, 0)

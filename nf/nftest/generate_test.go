@@ -157,6 +157,11 @@ func (g gen) config(function string) []byte {
 	switch function {
 	case "acl":
 		c = g.aclConfig()
+	case "firewall":
+		c = g.aclConfig()
+		if g.oneIn(2) { // more of TCP, less of rules
+			c = map[string]any{"rules": []any{}}
+		}
 	case "ratelimit":
 		c = map[string]any{"rate": pick(g, 1, 3, 1000, 999983, 1_000_000_000_000)}
 		g.maybe(c, "unit", pick(g, "pps", "bps"))
@@ -166,6 +171,9 @@ func (g gen) config(function string) []byte {
 		g.maybe(c, "max_sources", pick(g, 1, 4, 5, 100))
 		g.maybe(c, "seed", g.Int64())
 		g.maybe(c, "key", "src")
+	case "flowstat":
+		c = map[string]any{}
+		g.maybe(c, "tcp_rtt", g.oneIn(3))
 	case "hop":
 		c = map[string]any{}
 		g.maybe(c, "decrement", g.oneIn(2))

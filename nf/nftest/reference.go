@@ -28,5 +28,8 @@ func (r *Reference) Process(packets []Packet) []Result {
 	return r.w.process(packets, r.fn.Process)
 }
 
+// FlowEnd is Runner's.
+func (r *Reference) FlowEnd(flows []uint32) { r.fn.FlowEnd(slots(flows)) }
+
 // Counters is Counter's.
 func (r *Reference) Counters() []uint64 { return r.fn.Counters() }

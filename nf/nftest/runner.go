@@ -18,6 +18,19 @@ type Runner interface {
 	// Process runs the packets through the function in bursts of at most
 	// packet.BurstSize, in order, and returns one result for each.
 	Process(packets []Packet) []Result
+	// FlowEnd tells the function that flows have ended, in this order, and
+	// clears their state.
+	FlowEnd(flows []uint32)
+}
+
+// MaxFlows is the most flows that a runner has state for.
+const MaxFlows = 1 << 16
+
+// Keeper is a Runner that can show what its function keeps of the flows.
+type Keeper interface {
+	// FlowState returns the slots of the first n flows, one after the other;
+	// nil when the function keeps nothing. It aliases the runner's own.
+	FlowState(n int) []byte
 }
 
 // Counter is a Runner whose function's counters can be read.
@@ -36,6 +49,8 @@ type Packet struct {
 	VLAN   uint16
 	InPort uint16
 	RxNs   uint64
+	// Flow is the number of the packet's flow, from 1 to MaxFlows; 0: none.
+	Flow uint32
 }
 
 // NewPacket parses a frame as the steering program does.
@@ -45,6 +60,15 @@ func NewPacket(frame []byte, rxNs uint64) Packet {
 		Frame: frame, L3: in.L3, L4: in.L4, Proto: in.Proto,
 		Flags: in.Flags, VLAN: in.VLAN, RxNs: rxNs,
 	}
+}
+
+// slots returns the slots of flows.
+func slots(flows []uint32) []uint32 {
+	out := make([]uint32, len(flows))
+	for i, f := range flows {
+		out[i] = f - 1
+	}
+	return out
 }
 
 // Result is what a function did with a packet. The zero Verdict is Abort.

@@ -53,7 +53,7 @@ func (s *Sandboxed) Configure(config []byte) error {
 	}
 	hop := wasm.Hop{Name: s.module.Manifest.Name, Module: s.module, Config: config}
 	group, err := s.rt.NewGroup(s.mem, []wasm.Hop{hop}, wasm.GroupOptions{
-		Tenant: "test", TimeEvery: 1, Budget: budget, ConfigureBudget: budget,
+		Tenant: "test", TimeEvery: 1, Budget: budget, ConfigureBudget: budget, Flows: MaxFlows,
 	})
 	if err != nil {
 		return err
@@ -98,6 +98,15 @@ func (s *Sandboxed) Fill(packets []Packet) []packet.Desc {
 func (s *Sandboxed) Burst(n int) {
 	s.burst.N = uint32(n)
 	s.group.Process(&s.burst)
+}
+
+// FlowEnd is Runner's.
+func (s *Sandboxed) FlowEnd(flows []uint32) { s.group.FlowEnd(slots(flows)) }
+
+// FlowState is Keeper's.
+func (s *Sandboxed) FlowState(n int) []byte {
+	all := s.group.FlowState(0)
+	return all[:min(n*s.module.Manifest.FlowStateBytes, len(all))]
 }
 
 // Stats returns the engine's own counters for the function.

@@ -1,6 +1,7 @@
 package nftest
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 
@@ -14,6 +15,8 @@ type Case struct {
 	Packets []Packet
 	// Want holds one verdict per packet.
 	Want []Want
+	// End are flows that end after the packets.
+	End []uint32
 	// Counters, when not nil, are the first counters afterwards.
 	Counters []uint64
 	// Refused says that the configuration is refused; nothing else is tested.
@@ -57,6 +60,7 @@ func Run(t *testing.T, r Runner, cases []Case) {
 					t.Errorf("packet %d: frame\n%x, want\n%x", i, got[i].Frame, want.Frame)
 				}
 			}
+			r.FlowEnd(tc.End)
 			if c, ok := r.(Counter); ok && tc.Counters != nil {
 				if got := c.Counters()[:len(tc.Counters)]; !slices.Equal(got, tc.Counters) {
 					t.Errorf("counters %v, want %v", got, tc.Counters)
@@ -67,19 +71,33 @@ func Run(t *testing.T, r Runner, cases []Case) {
 }
 
 // Compare runs the packets on every runner and checks that all agree with the
-// first: on refusing the configuration, else on every result and counter. It
-// returns what the first decided, nil when the configuration was refused.
+// first: on refusing the configuration, else on every result and counter.
+// Halfway every other flow ends, afterwards they all do. Runners that can show
+// what they keep of the flows must keep the same. It returns what the first decided, nil when the configuration was refused.
 func Compare(tb testing.TB, config []byte, packets []Packet, runners ...Runner) []Result {
 	tb.Helper()
 	var want []Result
 	var wantErr error
 	var counters []uint64
+	var kept []byte
+	all, odd := flowsOf(packets)
 	for i, r := range runners {
 		err := r.Configure(config)
 		var got []Result
 		var count []uint64
 		if err == nil {
-			got = r.Process(packets)
+			half := len(packets) / 2
+			got = r.Process(packets[:half])
+			r.FlowEnd(odd)
+			got = append(got, r.Process(packets[half:])...)
+			if k, ok := r.(Keeper); ok {
+				state := k.FlowState(int(slices.Max(append(all, 0))))
+				if kept != nil && !bytes.Equal(kept, state) {
+					tb.Fatalf("%T keeps something else of the flows:\n%x, not\n%x", r, state, kept)
+				}
+				kept = bytes.Clone(state)
+			}
+			r.FlowEnd(all)
 			if c, ok := r.(Counter); ok {
 				count = c.Counters()
 			}
@@ -97,8 +115,23 @@ func Compare(tb testing.TB, config []byte, packets []Packet, runners ...Runner) 
 			}
 		}
 		if count != nil && counters != nil && !slices.Equal(counters, count) {
-			tb.Fatalf("counters: %T %v and %T %v", runners[0], counters[:8], r, count[:8])
+			tb.Fatalf("counters: %T %v and %T %v\nconfig %.2000s", runners[0], counters[:24], r, count[:24], config)
 		}
 	}
 	return want
+}
+
+// flowsOf returns the flows of the packets, and every other of them.
+func flowsOf(packets []Packet) (all, odd []uint32) {
+	for _, p := range packets {
+		if p.Flow != 0 {
+			all = append(all, p.Flow)
+		}
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	for i := 1; i < len(all); i += 2 {
+		odd = append(odd, all[i])
+	}
+	return all, odd
 }

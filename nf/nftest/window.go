@@ -29,6 +29,7 @@ func (w window) fill(packets []Packet) []packet.Desc {
 			L3: inChunk(p.L3), L4: inChunk(p.L4),
 			Proto: p.Proto, Flags: p.Flags, VLAN: p.VLAN,
 			RxNs: p.RxNs, InPort: p.InPort,
+			Slot: p.Flow - 1, // 0 becomes packet.NoSlot
 		}
 	}
 	return descs

@@ -46,6 +46,16 @@ func (g *Group) FlowEnd(slots []uint32) {
 	}
 }
 
+// FlowState returns what the function keeps of all flows, slot by slot, each of
+// the manifest's flow_state_bytes; nil when it keeps nothing. The memory is the
+// group's: it is valid until Close, and functions write into it.
+func (g *Group) FlowState(hop int) []byte {
+	if g.hops[hop].slots == nil {
+		return nil
+	}
+	return g.hops[hop].slots.Bytes()
+}
+
 func (h *hop) closeSlots() {
 	if h.slots != nil {
 		// Every mapping in a guest is gone with the layout; an error here

@@ -152,11 +152,16 @@ func (b *builder) extension(layer string, proto uint8, body ...byte) {
 	b.add(body...)
 }
 
-// tcp PORT>PORT [FLAG,FLAG...]
+// tcp PORT>PORT [FLAG,FLAG...] [seq N] [ack N] [win N]
 func (b *builder) tcp() {
 	b.begin("tcp", 0, int(packet.ProtoTCP))
 	b.ports()
-	b.add(0, 0, 0, 1, 0, 0, 0, 1, 0x50, b.tcpFlags(), 0xff, 0xff, 0, 0, 0, 0)
+	flags := b.tcpFlags()
+	b.add32(uint32(b.numberOr("seq", 0xffffffff, 1)))
+	b.add32(uint32(b.numberOr("ack", 0xffffffff, 1)))
+	b.add(0x50, flags)
+	b.add16(uint16(b.numberOr("win", 0xffff, 0xffff)))
+	b.add(0, 0, 0, 0)
 }
 
 var tcpFlags = map[string]byte{"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32}

@@ -176,3 +176,5 @@ func (b *builder) put16(at int, v uint16) { b.frame[at], b.frame[at+1] = byte(v>
 func (b *builder) add(data ...byte) { b.frame = append(b.frame, data...) }
 
 func (b *builder) add16(v uint16) { b.add(byte(v>>8), byte(v)) }
+
+func (b *builder) add32(v uint32) { b.add(byte(v>>24), byte(v>>16), byte(v>>8), byte(v)) }

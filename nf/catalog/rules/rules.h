@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// rules.h: the rules as the configuration states them.
-#ifndef ACL_RULES_H
-#define ACL_RULES_H
+// rules.h: ordered rules as the configuration of acl and firewall states them.
+#ifndef RULES_RULES_H
+#define RULES_RULES_H
 
 #include "sfc_inet.h"
 #include "sfc_json.h"

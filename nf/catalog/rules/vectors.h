@@ -8,8 +8,8 @@
 //
 // Rows with more than two words carry a summary in front, one bit per word that
 // is not zero, so that most words are never looked at.
-#ifndef ACL_VECTORS_H
-#define ACL_VECTORS_H
+#ifndef RULES_VECTORS_H
+#define RULES_VECTORS_H
 
 #include "rules.h"
 
