@@ -51,22 +51,14 @@ func (s *steering) steer(frame []byte, cut bool) steered {
 	case len(frame) < packet.MinFrame:
 		return steered{verdict: steerDrop, reason: packet.ReasonMalformed.String(), unsendable: true}
 	}
-	in, result := packet.Parse(frame)
-	switch result {
-	case packet.Malformed:
-		return steered{verdict: steerDrop, reason: packet.ReasonMalformed.String()}
-	case packet.ExtHeaders:
-		return steered{verdict: steerDrop, reason: packet.ReasonExtHeaders.String()}
-	case packet.ParsedIP:
-		if path, ok := s.table.Lookup(portIn, &in); ok {
-			return steered{verdict: steerPath, path: path, info: in}
-		}
-	}
-	switch s.port.Unmatched {
-	case chains.UnmatchedForward:
+	d := s.table.Steer(portIn, policies[s.port.Unmatched], frame)
+	switch d.Action {
+	case classify.Claim:
+		return steered{verdict: steerPath, path: d.Path, info: d.Info}
+	case classify.ForwardFrame:
 		return steered{verdict: steerForward}
-	case chains.UnmatchedDrop:
-		return steered{verdict: steerDrop, reason: packet.ReasonNoPath.String()}
+	case classify.DropFrame:
+		return steered{verdict: steerDrop, reason: d.Reason.String()}
 	}
 	return steered{verdict: steerPass}
 }
