@@ -151,6 +151,18 @@ func (s *scenario) part(dir string, f txtar.File) (err error) {
 	return err
 }
 
+// What becomes of a packet does not hang on which packets share its burst, even
+// when hours pass within one.
+func TestFlowStateInAnyBursts(t *testing.T) {
+	for burst := 1; burst <= 12; burst++ {
+		t.Run(fmt.Sprint(burst), func(t *testing.T) {
+			s := load(t, "testdata/flow_state.txtar")
+			s.opts.Burst = burst
+			s.run(t, true)
+		})
+	}
+}
+
 // begin is when scenarios begin, for time stamps in captures.
 var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
