@@ -120,5 +120,6 @@ const (
 const settleTimeout = 20 * time.Millisecond
 
 // stallTimeout is how long a replay waits for a packet that is under way
-// before it counts it as lost.
-const stallTimeout = 2 * time.Second
+// before it counts it as lost: long, for on a busy machine the worker may have
+// no core for seconds.
+const stallTimeout = 10 * time.Second
