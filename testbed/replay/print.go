@@ -48,7 +48,11 @@ func (r *Report) Print(out io.Writer) error {
 		}
 	}
 	w.line("time\t%.3f s, %.0f packets/s", r.Seconds, r.PPS)
-	w.line("latency\tp50 %v, p99 %v, p99.9 %v, max %v\tXDP receive to transmit", ns(r.Latency.P50), ns(r.Latency.P99), ns(r.Latency.P999), ns(r.Latency.Max))
+	span := "XDP receive to transmit"
+	if r.Mode.Attach == "offline" {
+		span = "read to transmit, in memory"
+	}
+	w.line("latency\tp50 %v, p99 %v, p99.9 %v, max %v\t%s", ns(r.Latency.P50), ns(r.Latency.P99), ns(r.Latency.P999), ns(r.Latency.Max), span)
 	w.line("")
 	w.line("function\tpackets\tnext\tdrop\ttx\tpass\tns/packet\tfaults\tstate")
 	for _, f := range r.Functions {
