@@ -8,7 +8,9 @@ import (
 // descriptors.
 func (w *Worker) sort(frames []packet.Frame) {
 	for _, f := range frames {
-		m := packet.MetaAt(w.cfg.Region, f.Pos())
+		// Read once: a function that is being configured on another thread may
+		// write to its tenant's frames, and Path is an index.
+		m := *packet.MetaAt(w.cfg.Region, f.Pos())
 		if int(m.Path) >= len(w.lanes) {
 			w.dropEngine(f, packet.ReasonNoPath)
 			if w.cfg.Observer != nil {
@@ -33,7 +35,7 @@ func (w *Worker) sort(frames []packet.Frame) {
 			f = own
 		}
 		if l.flows != nil {
-			l.flows.metas[k] = *m
+			l.flows.metas[k] = m
 		}
 		l.b.Frames[k] = f
 		d := &l.Descs[k]
