@@ -18,6 +18,12 @@ type Burst struct {
 	Frames [BurstSize]Frame
 	// Out is what became of each packet, written by Process.
 	Out [BurstSize]Outcome
+	// Slot is each packet's flow, as the flow table said: the host's own word,
+	// where a function may have written another into the descriptor. [NoSlot]
+	// when the packet has none.
+	Slot [BurstSize]uint32
+	// Bucket is the ownership bucket of that flow.
+	Bucket [BurstSize]uint16
 	// RxNs is when XDP saw each packet, CLOCK_MONOTONIC, in ns.
 	RxNs [BurstSize]uint64
 	// TimeNs is each packet's time in ns as flows and functions take it: RxNs,

@@ -68,6 +68,8 @@ struct sfc_burst { /* packet.Burst */
 	uint64_t now_ns;
 	struct sfc_frame frames[SFC_BURST];
 	struct sfc_out out[SFC_BURST];
+	uint32_t slot[SFC_BURST];
+	uint16_t bucket[SFC_BURST];
 	/* what follows in Go is not the shim's */
 };
 
