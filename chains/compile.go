@@ -35,7 +35,7 @@ func Compile(specs []Spec, ports []string, mods ModuleSet) (*Plan, error) {
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
-	for i, m := range memoryModes(c.plan.Paths, len(ports)) {
+	for i, m := range memoryModes(c.plan.Chains, len(ports)) {
 		c.plan.Ports[i].Memory = m
 	}
 	return &c.plan, nil
@@ -77,11 +77,13 @@ func (c *compilation) spec(s *Spec, mods ModuleSet) {
 		c.errs = append(c.errs, err)
 		return
 	}
-	path := Path{Index: uint16(len(c.plan.Paths)), Name: s.Name, Tenant: s.Tenant, Budget: s.Budget}
-	for _, f := range s.Functions {
-		path.Functions = append(path.Functions, Hop{Name: f.Name, Module: f.Module, Config: f.Config, Fault: f.Fault})
+	chain := Chain{Index: uint16(len(c.plan.Chains)), Name: s.Name, Tenant: s.Tenant, Budget: s.Budget}
+	path := Path{Index: uint16(len(c.plan.Paths)), Chain: chain.Index}
+	for i, f := range s.Functions {
+		chain.Functions = append(chain.Functions, Hop{Name: f.Name, Module: f.Module, Config: f.Config, Fault: f.Fault})
+		path.Order = append(path.Order, i)
 		if c.module(s, f, mods) > 0 {
-			path.Flows = s.Flows
+			chain.Flows = s.Flows
 		}
 	}
 	egress, ok := c.portIndex[s.Egress]
@@ -91,10 +93,11 @@ func (c *compilation) spec(s *Spec, mods ModuleSet) {
 	}
 	path.Egress = egress
 	rules := c.match(s, egress, path.Index)
-	path.Ports = 1 << egress
+	chain.Ports = 1 << egress
 	for _, r := range rules {
-		path.Ports |= r.Ports
+		chain.Ports |= r.Ports
 	}
+	c.plan.Chains = append(c.plan.Chains, chain)
 	c.plan.Paths = append(c.plan.Paths, path)
 	c.rules = append(c.rules, rules)
 }

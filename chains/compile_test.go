@@ -74,19 +74,24 @@ func TestCompile(t *testing.T) {
 			{Name: "out", Memory: MemoryShared, Unmatched: UnmatchedPass, Forward: -1},
 			{Name: "dmz", Memory: MemoryExclusive, Unmatched: UnmatchedPass, Forward: -1},
 		},
-		Paths: []Path{
-			{Index: 0, Name: "edge", Tenant: "demo", Egress: 1, Ports: 0b011, Budget: time.Millisecond,
+		Chains: []Chain{
+			{Index: 0, Name: "edge", Tenant: "demo", Ports: 0b011, Budget: time.Millisecond,
 				Functions: append(acl[:1:1], Hop{Name: "hop", Module: "hop.wasm", Config: []byte(`{"a":1}`), Fault: FaultOpen})},
-			{Index: 1, Name: "web", Tenant: "demo", Egress: 1, Ports: 0b011, Budget: time.Millisecond, Functions: acl},
-			{Index: 2, Name: "back", Tenant: "acme", Egress: 0, Ports: 0b111, Budget: time.Millisecond, Functions: acl},
+			{Index: 1, Name: "web", Tenant: "demo", Ports: 0b011, Budget: time.Millisecond, Functions: acl},
+			{Index: 2, Name: "back", Tenant: "acme", Ports: 0b111, Budget: time.Millisecond, Functions: acl},
+		},
+		Paths: []Path{
+			{Index: 0, Chain: 0, Order: []int{0, 1}, Egress: 1},
+			{Index: 1, Chain: 1, Order: []int{0}, Egress: 1},
+			{Index: 2, Chain: 2, Order: []int{0}, Egress: 0},
 		},
 		Rules: []classify.Rule{rule(1, 1, "10.0.0.0/8"), rule(1, 1, "192.0.2.0/24"), rule(0, 1, ""), rule(2, 0b110, "")},
 	}
 	if d := cmp.Diff(want, got, prefixes); d != "" {
 		t.Errorf("plan (-want +got):\n%s", d)
 	}
-	if got.Paths[2].Title() != "acme/back" {
-		t.Errorf("title is %s", got.Paths[2].Title())
+	if got.Chains[2].Title() != "acme/back" {
+		t.Errorf("title is %s", got.Chains[2].Title())
 	}
 	again, err := Compile(specs, []string{"in", "out", "dmz"}, nil)
 	if err != nil || !reflect.DeepEqual(got, again) {
@@ -243,21 +248,21 @@ func TestPolicies(t *testing.T) {
 }
 
 func TestMemoryModes(t *testing.T) {
-	path := func(tenant string, ports uint64) Path { return Path{Tenant: tenant, Ports: ports} }
+	use := func(tenant string, ports uint64) Chain { return Chain{Tenant: tenant, Ports: ports} }
 	tests := []struct {
-		name  string
-		paths []Path
-		want  string
+		name   string
+		chains []Chain
+		want   string
 	}{
-		{"no paths", nil, "exclusive exclusive exclusive"},
-		{"one tenant, two paths", []Path{path("a", 0b011), path("a", 0b110)}, "exclusive exclusive exclusive"},
-		{"two tenants on ports of their own", []Path{path("a", 0b001), path("b", 0b110)}, "exclusive exclusive exclusive"},
-		{"two tenants share one port", []Path{path("a", 0b011), path("b", 0b110)}, "exclusive shared exclusive"},
-		{"a third path changes nothing back", []Path{path("a", 0b001), path("b", 0b001), path("b", 0b001)}, "shared exclusive exclusive"},
+		{"no chains", nil, "exclusive exclusive exclusive"},
+		{"one tenant, two chains", []Chain{use("a", 0b011), use("a", 0b110)}, "exclusive exclusive exclusive"},
+		{"two tenants on ports of their own", []Chain{use("a", 0b001), use("b", 0b110)}, "exclusive exclusive exclusive"},
+		{"two tenants share one port", []Chain{use("a", 0b011), use("b", 0b110)}, "exclusive shared exclusive"},
+		{"a third chain changes nothing back", []Chain{use("a", 0b001), use("b", 0b001), use("b", 0b001)}, "shared exclusive exclusive"},
 	}
 	for _, tt := range tests {
 		var got []string
-		for _, m := range memoryModes(tt.paths, 3) {
+		for _, m := range memoryModes(tt.chains, 3) {
 			got = append(got, m.String())
 		}
 		if s := strings.Join(got, " "); s != tt.want {
@@ -305,7 +310,7 @@ func TestFlows(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := plan.Paths[0].Flows; got != want {
+		if got := plan.Chains[0].Flows; got != want {
 			t.Errorf("%d bytes of state: %d flows, want %d", bytes, got, want)
 		}
 	}

@@ -112,6 +112,15 @@ func (f *Forwarder) Tick(uint64) {}
 // FlowEnd does nothing: functions of this process keep no flow state.
 func (f *Forwarder) FlowEnd([]uint32) {}
 
+// FlowBytes is 0: see FlowEnd.
+func (f *Forwarder) FlowBytes() int { return 0 }
+
+// TakeFlow does nothing: there is nothing to take.
+func (f *Forwarder) TakeFlow(uint32, []byte) {}
+
+// GiveFlow does nothing either.
+func (f *Forwarder) GiveFlow(uint32, []byte) {}
+
 // Close closes the hops in reverse order.
 func (f *Forwarder) Close() error {
 	var errs []error

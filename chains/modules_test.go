@@ -27,7 +27,7 @@ func TestEdgeExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	var names []string
-	for _, h := range plan.Paths[0].Functions {
+	for _, h := range plan.Chains[0].Functions {
 		names = append(names, h.Name)
 		if m := mods[h.Module]; m == nil || m.Manifest.Name != h.Name || len(m.Wasm) != m.Info.Size {
 			t.Errorf("module of %s: %+v", h.Name, m)

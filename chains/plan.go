@@ -11,8 +11,12 @@ import (
 type Plan struct {
 	// Ports are the ports given to [Compile], in that order.
 	Ports []Port
-	// Paths are the service paths; Paths[i].Index is i. They stand in the
-	// order of the specs.
+	// Chains are the chains; Chains[i].Index is i. They stand in the order of
+	// the specs.
+	Chains []Chain
+	// Paths are the service paths; Paths[i].Index is i. Each chain has one
+	// forward path, in the order of the specs, and then perhaps one for the
+	// return.
 	Paths []Path
 	// Rules are the classifier's, in order of precedence: the first that
 	// matches a packet decides.
@@ -32,15 +36,14 @@ type Port struct {
 	Forward int
 }
 
-// Path is a service path (SFP, RFC 7665): a chain with its functions in order.
-type Path struct {
-	// Index is the path's place in [Plan.Paths], carried by every packet.
+// Chain is a chain with everything its paths have in common: the functions, of
+// which a worker has one instance each, and the flows whose state they keep.
+type Chain struct {
+	// Index is the chain's place in [Plan.Chains].
 	Index        uint16
 	Name, Tenant string
-	// Functions are the hops in order.
+	// Functions are the hops in the order of the spec.
 	Functions []Hop
-	// Egress is the index of the port that packets leave on by default.
-	Egress int
 	// Ports has bit i set when the chain takes packets in from port i or sends
 	// them out there by default: the ports that its tenant has a say in.
 	Ports uint64
@@ -51,9 +54,23 @@ type Path struct {
 	Flows int
 }
 
+// Path is a service path (SFP, RFC 7665): one way through a chain.
+type Path struct {
+	// Index is the path's place in [Plan.Paths], carried by every packet.
+	Index uint16
+	// Chain is the index of the path's chain.
+	Chain uint16
+	// Return says that the path is the chain's way back.
+	Return bool
+	// Order is the hops by their index in [Chain.Functions].
+	Order []int
+	// Egress is the index of the port that packets leave on by default.
+	Egress int
+}
+
 // Hop is a function in its place in a path.
 type Hop struct {
-	// Name is unique in the path.
+	// Name is unique in the chain.
 	Name string
 	// Module is the key of the function's module in the [ModuleSet].
 	Module string
@@ -76,5 +93,5 @@ const (
 
 func (m MemoryMode) String() string { return [...]string{"exclusive", "shared"}[m] }
 
-// Title names the path as users do: tenant/chain.
-func (p *Path) Title() string { return p.Tenant + "/" + p.Name }
+// Title names the chain as users do: tenant/chain.
+func (c *Chain) Title() string { return c.Tenant + "/" + c.Name }

@@ -80,19 +80,19 @@ func (c *compilation) reverse() []int {
 
 // memoryModes decides for each port whether one tenant alone uses it. A port
 // that nobody uses is exclusive.
-func memoryModes(paths []Path, ports int) []MemoryMode {
+func memoryModes(chains []Chain, ports int) []MemoryMode {
 	modes := make([]MemoryMode, ports)
 	for port := range modes {
 		tenant := ""
-		for i := range paths {
-			p := &paths[i]
-			if p.Ports>>port&1 == 0 {
+		for i := range chains {
+			c := &chains[i]
+			if c.Ports>>port&1 == 0 {
 				continue
 			}
-			if tenant != "" && tenant != p.Tenant {
+			if tenant != "" && tenant != c.Tenant {
 				modes[port] = MemoryShared
 			}
-			tenant = p.Tenant
+			tenant = c.Tenant
 		}
 	}
 	return modes

@@ -256,6 +256,9 @@ type runnerFunc struct {
 func (r *runnerFunc) Process(b *packet.Burst) { r.process(b) }
 func (r *runnerFunc) Tick(uint64)             { r.ticks++ }
 func (r *runnerFunc) FlowEnd([]uint32)        {}
+func (r *runnerFunc) FlowBytes() int          { return 0 }
+func (r *runnerFunc) TakeFlow(uint32, []byte) {}
+func (r *runnerFunc) GiveFlow(uint32, []byte) {}
 
 func TestWorkerRefusesUnknownPort(t *testing.T) {
 	for _, shared := range []bool{false, true} {

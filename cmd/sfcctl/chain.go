@@ -207,7 +207,7 @@ func (v *validation) print(w io.Writer) {
 		return
 	}
 	for i, c := range v.report.Chains {
-		p := &v.plan.Paths[i]
+		p := &v.plan.Chains[i]
 		fmt.Fprintf(w, "%s: chain %s is valid: %s, egress %s, budget %v\n",
 			c.File, p.Title(), plural(len(p.Functions), "function"), c.Egress, p.Budget)
 		for _, f := range c.Functions {

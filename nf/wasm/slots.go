@@ -39,11 +39,49 @@ func (g *Group) FlowEnd(slots []uint32) {
 		if h.slots == nil {
 			continue
 		}
-		size, mem := h.spec.Module.Manifest.FlowStateBytes, h.slots.Bytes()
 		for _, s := range slots {
-			clear(mem[int(s)*size : int(s+1)*size])
+			clear(h.flowState(s))
 		}
 	}
+}
+
+// FlowBytes is how many bytes the functions together keep per flow; see
+// chains.Runner.
+func (g *Group) FlowBytes() int {
+	n := 0
+	for _, h := range g.hops {
+		if h.slots != nil {
+			n += h.spec.Module.Manifest.FlowStateBytes
+		}
+	}
+	return n
+}
+
+// TakeFlow moves what the functions keep of a flow to dst; see chains.Runner.
+func (g *Group) TakeFlow(slot uint32, dst []byte) {
+	for _, h := range g.hops {
+		if h.slots == nil {
+			continue
+		}
+		state := h.flowState(slot)
+		dst = dst[copy(dst, state):]
+		clear(state)
+	}
+}
+
+// GiveFlow puts it into an empty slot; see chains.Runner.
+func (g *Group) GiveFlow(slot uint32, src []byte) {
+	for _, h := range g.hops {
+		if h.slots != nil {
+			src = src[copy(h.flowState(slot), src):]
+		}
+	}
+}
+
+// flowState is what the function keeps of the flow in a slot.
+func (h *hop) flowState(slot uint32) []byte {
+	size := h.spec.Module.Manifest.FlowStateBytes
+	return h.slots.Bytes()[int(slot)*size : int(slot+1)*size]
 }
 
 // FlowState returns what the function keeps of all flows, slot by slot, each of

@@ -115,8 +115,8 @@ func newEngine(opts Options, ports []string) (_ *engine, err error) {
 // sharedPorts reports whether packets must be copied into arenas: all ports
 // have one UMEM, so one tenant must have all of them to itself.
 func sharedPorts(p *chains.Plan) bool {
-	for i := range p.Paths {
-		if p.Paths[i].Tenant != p.Paths[0].Tenant {
+	for i := range p.Chains {
+		if p.Chains[i].Tenant != p.Chains[0].Tenant {
 			return true
 		}
 	}
@@ -128,7 +128,8 @@ func sharedPorts(p *chains.Plan) bool {
 	return false
 }
 
-func (e *engine) addPath(p *chains.Path, compiled map[string]*wasm.Module, opts Options) error {
+func (e *engine) addPath(path *chains.Path, compiled map[string]*wasm.Module, opts Options) error {
+	p := &e.plan.Chains[path.Chain]
 	control, err := wasm.NewControl()
 	if err != nil {
 		return err
@@ -155,7 +156,7 @@ func (e *engine) addPath(p *chains.Path, compiled map[string]*wasm.Module, opts 
 		e.push(flows.Close)
 	}
 	g, err := e.rt.NewGroup(mem, hops, wasm.GroupOptions{
-		Tenant: p.Tenant, Path: uint32(p.Index), Ports: len(e.plan.Ports), Egress: p.Ports, Flows: p.Flows, Budget: p.Budget,
+		Tenant: p.Tenant, Path: uint32(path.Index), Ports: len(e.plan.Ports), Egress: p.Ports, Flows: p.Flows, Budget: p.Budget,
 		TimeEvery: opts.timeEvery, Events: opts.Events,
 	})
 	if err != nil {
@@ -163,7 +164,7 @@ func (e *engine) addPath(p *chains.Path, compiled map[string]*wasm.Module, opts 
 	}
 	e.push(g.Close)
 	e.groups = append(e.groups, g)
-	e.paths = append(e.paths, dataplane.Path{Runner: g, Descs: mem.Descs(), Arena: own, Egress: uint16(p.Egress), Flows: flows})
+	e.paths = append(e.paths, dataplane.Path{Runner: g, Descs: mem.Descs(), Arena: own, Egress: uint16(path.Egress), Flows: flows})
 	return nil
 }
 
@@ -180,7 +181,7 @@ func (e *engine) workerConfig(t *tracker, opts Options) dataplane.Config {
 func (e *engine) reasonName(path uint16, o packet.Outcome) string {
 	name := e.groups[path].ReasonName(o)
 	if len(e.groups) > 1 && o.Hop != packet.HopEngine {
-		return e.plan.Paths[path].Name + "." + name
+		return e.plan.Chains[e.plan.Paths[path].Chain].Name + "." + name
 	}
 	return name
 }
@@ -205,7 +206,7 @@ func (e *engine) describe(rep *Report) {
 	}
 	rep.Mode.HugePages = e.region.Huge()
 	for i := range e.plan.Paths {
-		p := &e.plan.Paths[i]
+		p := &e.plan.Chains[e.plan.Paths[i].Chain]
 		rep.Chains = append(rep.Chains, ChainReport{Name: p.Name, Tenant: p.Tenant, Flows: flowReport(e.paths[i].Flows)})
 		for _, s := range e.groups[i].Stats() {
 			f := FunctionData{
