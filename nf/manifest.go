@@ -38,6 +38,9 @@ type Manifest struct {
 	// FlowStateBytes is the size of the function's state per flow, a multiple
 	// of 8 up to [MaxFlowState]; 0 when it keeps none.
 	FlowStateBytes int
+	// FlowStateWhen says when there is that state: when each of these fields
+	// of the configuration is given and is this string. Empty: always.
+	FlowStateWhen map[string]string
 	// BothDirections says that both directions of a flow must reach the same
 	// instance and state.
 	BothDirections bool
@@ -87,6 +90,7 @@ func ParseManifest(data []byte) (*Manifest, error) {
 	decodeField(&d, "name", "a string", true, &m.Name)
 	decodeField(&d, "version", "a string", true, &m.Version)
 	decodeField(&d, "flow_state_bytes", "an integer", false, &m.FlowStateBytes)
+	decodeField(&d, "flow_state_when", "an object of strings", false, &m.FlowStateWhen)
 	decodeField(&d, "both_directions", "true or false", false, &m.BothDirections)
 	decodeField(&d, "counters", "an array of strings", false, &m.Counters)
 	decodeField(&d, "drop_reasons", "an array of strings", false, &m.DropReasons)
@@ -151,9 +155,7 @@ func (d *manifestDecoder) check(m *Manifest) {
 	if m.FlowStateBytes < 0 || m.FlowStateBytes > MaxFlowState || m.FlowStateBytes%8 != 0 {
 		d.refuse(fmt.Sprintf("use a multiple of 8 from 0 to %d", MaxFlowState), "flow_state_bytes %d", m.FlowStateBytes)
 	}
-	if m.BothDirections && m.FlowStateBytes == 0 {
-		d.refuse("ask for it only together with flow_state_bytes: it says who shares that state", "both_directions without flow state")
-	}
+	d.checkFlowState(m)
 	d.names("counters", m.Counters, NumCounters)
 	d.names("drop_reasons", m.DropReasons, MaxDropReasons)
 	for i, c := range m.Capabilities {

@@ -64,15 +64,16 @@ type moduleReport struct {
 }
 
 type manifestReport struct {
-	Name           string          `json:"name"`
-	Version        string          `json:"version"`
-	ABI            int             `json:"abi"`
-	FlowStateBytes int             `json:"flow_state_bytes"`
-	BothDirections bool            `json:"both_directions"`
-	Counters       []string        `json:"counters"`
-	DropReasons    []string        `json:"drop_reasons"`
-	Capabilities   []string        `json:"capabilities"`
-	ConfigSchema   json.RawMessage `json:"config_schema,omitempty"`
+	Name           string            `json:"name"`
+	Version        string            `json:"version"`
+	ABI            int               `json:"abi"`
+	FlowStateBytes int               `json:"flow_state_bytes"`
+	FlowStateWhen  map[string]string `json:"flow_state_when,omitempty"`
+	BothDirections bool              `json:"both_directions"`
+	Counters       []string          `json:"counters"`
+	DropReasons    []string          `json:"drop_reasons"`
+	Capabilities   []string          `json:"capabilities"`
+	ConfigSchema   json.RawMessage   `json:"config_schema,omitempty"`
 }
 
 type symbolReport struct {
@@ -137,7 +138,7 @@ func inspect(path string) (*moduleReport, error) {
 
 func reportManifest(m *nf.Manifest) *manifestReport {
 	return &manifestReport{
-		Name: m.Name, Version: m.Version, ABI: m.ABI, FlowStateBytes: m.FlowStateBytes, BothDirections: m.BothDirections,
+		Name: m.Name, Version: m.Version, ABI: m.ABI, FlowStateBytes: m.FlowStateBytes, FlowStateWhen: m.FlowStateWhen, BothDirections: m.BothDirections,
 		Counters: m.Counters, DropReasons: m.DropReasons, Capabilities: m.Capabilities, ConfigSchema: m.ConfigSchema,
 	}
 }
