@@ -113,7 +113,7 @@ func (c *compilation) module(s *Spec, f FunctionSpec, mods ModuleSet) (state int
 		c.fail(s, "function %s: module %s is not there; build or upload it", f.Name, f.Module)
 		return 0
 	}
-	state = m.Manifest.FlowStateBytes
+	state = m.Manifest.FlowState(f.Config)
 	if most := (nf.DataStart - nf.SlotsStart) / max(state, 1); s.Flows > most {
 		c.fail(s, "function %s keeps %d bytes per flow, so %d flows do not fit its window; set spec.flows to at most %d", f.Name, state, s.Flows, most)
 	}

@@ -14,7 +14,7 @@ import (
 
 // newSlots makes the slots of a function; nil when it keeps no flow state.
 func newSlots(spec Hop, flows int) (*arena.Region, error) {
-	size := spec.Module.Manifest.FlowStateBytes
+	size := spec.Module.Manifest.FlowState(spec.Config)
 	switch most := (nf.DataStart - nf.SlotsStart) / max(size, 1); {
 	case size == 0:
 		return nil, nil
