@@ -25,6 +25,7 @@ var levels = map[string]int{
 	// What everything agrees on.
 	"dataplane/ethtool": 0,
 	"dataplane/packet":  0,
+	"dataplane/ring":    0,
 	"dataplane/steer":   0,
 	"nf/sdk/c":          0,
 
