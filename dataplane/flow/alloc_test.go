@@ -32,7 +32,7 @@ func TestNothingIsAllocated(t *testing.T) {
 			m.Hash = 0
 			g.r.Read(frame, &m, &g.qs[k])
 			if q := &g.qs[k]; q.kind == Packet {
-				q.index, q.owner = q.key.hashes(secret)
+				q.hash = q.key.hash(secret)
 			}
 		}
 		g.t.Lookup(&g.qs, packet.BurstSize, &g.out)

@@ -51,8 +51,7 @@ func (t *Table) bind(slot uint32, tuple *Tuple) BindResult {
 	if !ok {
 		return BindBadTuple
 	}
-	hash, _ := k.hashes(t.secret)
-	return t.bindKey(slot, &k, hash, swap)
+	return t.bindKey(slot, &k, k.hash(t.secret), swap)
 }
 
 // bindKey is Bind of a normalised tuple.
@@ -110,6 +109,5 @@ func (t *Table) OwnerOf(slot uint32) (owner uint32, ok bool) {
 	if slot >= t.top || !t.entries[slot].kind.live() {
 		return 0, false
 	}
-	_, owner = t.entries[slot].key.hashes(t.secret)
-	return owner, true
+	return t.entries[slot].hash, true
 }

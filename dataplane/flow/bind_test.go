@@ -8,7 +8,7 @@ import (
 
 // tuple is what s looks like to Bind.
 func (s *sent) tuple() *Tuple {
-	return &Tuple{Src: addr(s.v6, s.src), Dst: addr(s.v6, s.dst), SrcPort: s.sport, DstPort: s.dport, Proto: s.proto, Query: icmpQuery(s.proto, s.typ) * isQuery(s)}
+	return &Tuple{Src: addr(s.v6, s.src), Dst: addr(s.v6, s.dst), SrcPort: s.sport, DstPort: s.dport, Proto: s.proto, Query: packet.ICMPQuery(s.proto, s.typ) * isQuery(s)}
 }
 
 func isQuery(s *sent) uint8 {

@@ -130,6 +130,25 @@ func TestNoFlow(t *testing.T) {
 	}
 }
 
+// ICMP of the other IP version has no identifier that steering reads, so a
+// quote of it has none either.
+func TestQuoteOfForeignICMP(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		g := newRig(t, Options{Max: 16})
+		foreign, typ, icmp, unreach := packet.ProtoICMPv6, uint8(128), packet.ProtoICMP, uint8(3)
+		if v6 {
+			foreign, typ, icmp, unreach = packet.ProtoICMP, 8, packet.ProtoICMPv6, 1
+		}
+		s := &sent{v6: v6, src: 1, dst: 2, proto: foreign, typ: typ, sport: 7, dport: 7}
+		r := g.one(s)
+		g.want("the other's query", r, Created, r.Slot, packet.FlagNewFlow)
+		g.want("error about it", g.one(&sent{v6: v6, src: 9, dst: 1, proto: icmp, typ: unreach, quote: s}), Found, r.Slot, packet.FlagReverse)
+		if got, want := g.qs[0].Owner(), mustOwner(t, g, r.Slot); got != want {
+			t.Errorf("v6=%v: owner of the error %#x, of the flow %#x", v6, got, want)
+		}
+	}
+}
+
 // An ICMP error goes with the packet it quotes, against its direction, and
 // neither makes a flow nor keeps one alive.
 func TestICMPErrors(t *testing.T) {

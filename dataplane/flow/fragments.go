@@ -31,9 +31,8 @@ const ways = 4
 type fragment struct {
 	addrs [4]uint64 // source, destination, as in key
 	word  uint64    // word 4 of the tuple's key, and noteSwap
-	index uint32
-	owner uint32
-	at    uint32 // ms
+	hash  uint32    // of the tuple
+	at    uint32    // ms
 	id    fragmentID
 	path  uint16
 }
@@ -80,7 +79,7 @@ func identify(secret [2]uint64, h []byte, m *packet.Meta, ipv4 bool) (addrs [4]u
 		addrs = [4]uint64{le64(h[8:]), le64(h[16:]), le64(h[24:]), le64(h[32:])}
 		k.setV6(addrs[0], addrs[1], addrs[2], addrs[3], id.lo, id.hi, lastWord(6, 0, 0))
 	}
-	return addrs, id, max(k.hash(secret, true), 1), true
+	return addrs, id, max(k.hash(secret), 1), true
 }
 
 // fragmentHeader returns the identification in the fragment header of the IPv6
@@ -129,9 +128,8 @@ func (f *fragments) note(secret [2]uint64, h []byte, m *packet.Meta, ipv4 bool, 
 	}
 	set[victim] = fragment{
 		addrs: addrs, id: id,
-		word:  q.key[4] | uint64(q.swap())*noteSwap,
-		index: q.index, owner: q.owner,
-		at: q.at, path: q.path,
+		word: q.key[4] | uint64(q.swap())*noteSwap,
+		hash: q.hash, at: q.at, path: q.path,
 	}
 }
 
@@ -171,7 +169,7 @@ func (q *Query) fromNote(n *fragment) {
 		q.key[0], q.key[1], q.key[2], q.key[3] = a[0], a[1], b[0], b[1]
 	}
 	q.key[4] = n.word &^ noteSwap
-	q.index, q.owner, q.path = n.index, n.owner, n.path
+	q.hash, q.path = n.hash, n.path
 }
 
 // idle returns the age of a note in ms, at most the timeout. Packets are not

@@ -11,7 +11,7 @@ import (
 
 // query makes a query of a UDP flow with a hash that somebody chose.
 func query(src uint32, hash uint32) Query {
-	q := Query{index: hash, owner: hash, kind: Packet, at: 1000}
+	q := Query{hash: hash, kind: Packet, at: 1000}
 	q.key.setV4(endV4(src, 1), endV4(9, 2), lastWord(4, packet.ProtoUDP, 0))
 	return q
 }
@@ -192,8 +192,8 @@ func tupleHash(src, dst uint32, sport, dport uint16, proto uint8) uint32 {
 	return packet.FlowHash(secret, &in)
 }
 
-// Thousands of pings between two hosts: steering hashes them alike, the index
-// must not.
+// Thousands of pings between two hosts are as many flows, and belong to as
+// many ownership buckets as other flows.
 func TestManyEchoesBetweenTwoHosts(t *testing.T) {
 	g := newRig(t, Options{Max: 8192})
 	for id := range uint16(5000) {
@@ -202,10 +202,11 @@ func TestManyEchoesBetweenTwoHosts(t *testing.T) {
 			t.Fatalf("echo %d: %v", id, r.Status)
 		}
 	}
-	owner := mustOwner(t, g, 0)
+	buckets := map[uint32]bool{}
 	for slot := range uint32(5000) {
-		if mustOwner(t, g, slot) != owner {
-			t.Fatal("pings between two hosts belong to several ownership buckets")
-		}
+		buckets[mustOwner(t, g, slot)&1023] = true
+	}
+	if len(buckets) < 990 { // of 1024, about 8 stay empty
+		t.Errorf("5000 pings between two hosts are in %d ownership buckets", len(buckets))
 	}
 }

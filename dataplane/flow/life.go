@@ -9,8 +9,8 @@ func (t *Table) create(q *Query, r *Result) {
 	k, bits := begin(q)
 	slot, ok := t.allocate(q.at)
 	if ok {
-		t.entries[slot] = entry{key: q.key, hash: q.index, seen: q.at, bits: bits, kind: makeKind(k.class(), unused)}
-		ok = t.idx.insert(q.index, slot+1, t)
+		t.entries[slot] = entry{key: q.key, hash: q.hash, seen: q.at, bits: bits, kind: makeKind(k.class(), unused)}
+		ok = t.idx.insert(q.hash, slot+1, t)
 		if !ok {
 			t.release(slot)
 		}
@@ -21,7 +21,7 @@ func (t *Table) create(q *Query, r *Result) {
 		return
 	}
 	t.enter(slot, k.state())
-	t.linkBucket(slot, q.owner)
+	t.linkBucket(slot, q.hash)
 	t.live++
 	t.count.Created[k.class()]++
 	*r = Result{Slot: slot, Flags: packet.FlagNewFlow, Status: Created}

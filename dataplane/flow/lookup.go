@@ -94,7 +94,7 @@ func (t *Table) touchBuckets(qs *[packet.BurstSize]Query, n int) {
 	var sum uint64
 	x := t.idx
 	for k := range n {
-		b, _ := x.place(qs[k].index)
+		b, _ := x.place(qs[k].hash)
 		sum += x.buckets[b].tags[0]
 	}
 	t.touched = sum
@@ -106,7 +106,7 @@ func (t *Table) findCandidates(qs *[packet.BurstSize]Query, n int) {
 	sum := t.touched
 	x := t.idx
 	for k := range n {
-		b, tag := x.place(qs[k].index)
+		b, tag := x.place(qs[k].hash)
 		bk := &x.buckets[b]
 		ref := uint32(0)
 		if set := bk.match(tag); set != 0 {
@@ -196,7 +196,7 @@ func (t *Table) resolve(q *Query, r *Result) {
 		r.Status = Unknown
 		return
 	}
-	if ref := t.find(&q.key, q.index); ref != 0 {
+	if ref := t.find(&q.key, q.hash); ref != 0 {
 		slot, swap := t.flowOf(ref)
 		e := &t.entries[slot]
 		switch {

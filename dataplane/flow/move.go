@@ -7,7 +7,6 @@ type Record struct {
 	key    key
 	bound  [MaxBindings]boundKey
 	hash   uint32
-	owner  uint32
 	seen   uint32
 	cookie uint16
 	kind   kind
@@ -23,7 +22,7 @@ type boundKey struct {
 }
 
 // Owner returns the hash whose low bits are the flow's ownership bucket.
-func (r *Record) Owner() uint32 { return r.owner }
+func (r *Record) Owner() uint32 { return r.hash }
 
 // First returns the slot of the first flow of an ownership bucket, NoSlot
 // when it has none. See Next.
@@ -55,10 +54,7 @@ func (t *Table) Extract(slot uint32) (r Record, ok bool) {
 		return r, false
 	}
 	e := &t.entries[slot]
-	r = Record{key: e.key, hash: e.hash, seen: e.seen, cookie: e.cookie, kind: e.kind, bits: e.bits, owner: e.hash}
-	if e.key.query() != 0 {
-		_, r.owner = e.key.hashes(t.secret)
-	}
+	r = Record{key: e.key, hash: e.hash, seen: e.seen, cookie: e.cookie, kind: e.kind, bits: e.bits}
 	for n := e.bind; n != 0; n = t.bindings[n-1].next {
 		b := &t.bindings[n-1]
 		r.bound[r.nbound] = boundKey{b.key, b.hash, b.swap}
@@ -96,7 +92,7 @@ func (t *Table) Insert(r *Record) uint32 {
 		return NoSlot
 	}
 	t.enter(slot, r.kind.state())
-	t.linkBucket(slot, r.owner)
+	t.linkBucket(slot, r.hash)
 	t.live++
 	t.count.Inserted[c]++
 	for i := int(r.nbound) - 1; i >= 0; i-- {

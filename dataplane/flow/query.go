@@ -4,9 +4,9 @@ package flow
 // may be held, or handed to another worker together with the frame.
 type Query struct {
 	key key
-	// index is the hash that places the key, owner the one that steering
-	// computes for whole packets of the flow.
-	index, owner uint32
+	// hash is the one that steering computes for whole packets of the flow.
+	// It places the key in the index, and the flow in an ownership bucket.
+	hash uint32
 	// at is the packet's time in ms, modulo 2^32.
 	at uint32
 	// group is what all fragments of a packet share, 0 for whole packets.
@@ -61,7 +61,7 @@ func (q *Query) Kind() Kind { return q.kind }
 // packet's own [sfc/dataplane/packet.Meta.Hash] for fragments and ICMP errors:
 // these may have come to a worker that does not own their flow. 0 for NoFlow
 // and UnknownFragment.
-func (q *Query) Owner() uint32 { return q.owner }
+func (q *Query) Owner() uint32 { return q.hash }
 
 // Path returns the service path of the packet; of later fragments, which show
 // nothing that rules on ports could match, that of the first one.
@@ -86,5 +86,5 @@ func (q *Query) swap() uint8 { return q.bits >> querySwapShift }
 
 // none makes q a query of kind NoFlow.
 func (q *Query) none() {
-	q.key, q.index, q.owner, q.kind, q.bits = key{}, 0, 0, NoFlow, 0
+	q.key, q.hash, q.kind, q.bits = key{}, 0, NoFlow, 0
 }

@@ -29,14 +29,17 @@ func readQuote(secret [2]uint64, l4 []byte, icmp uint8, q *Query) {
 	case icmp == packet.ProtoICMPv6 && len(h) >= packet.IPv6Len && h[0]>>4 == 6:
 		proto, rest, ok = skipExtHeaders(h)
 	}
-	if !ok || packet.HasPorts(proto) && len(rest) < 4 || isICMP(proto) && len(rest) < 6 {
+	if !ok || packet.HasPorts(proto) && len(rest) < 4 || proto == icmp && len(rest) < 6 {
 		return
+	}
+	if isICMP(proto) && proto != icmp {
+		rest = nil // of the other IP version: steering sees a protocol without ports
 	}
 	sport, dport, query := tell(proto, rest)
 	q.kind = QuotedPacket
 	q.setTuple(h, icmp == packet.ProtoICMP, proto, sport, dport, query)
 	q.bits ^= querySwap
-	q.index, q.owner = q.key.hashes(secret)
+	q.hash = q.key.hash(secret)
 }
 
 // maxExtHeaders is as many IPv6 extension headers as the steering program

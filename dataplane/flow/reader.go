@@ -52,15 +52,14 @@ func (r *Reader) Fragments() FragmentCounters { return r.frags.count }
 // Read fills q from a frame and what steering found out about it. It trusts
 // neither to agree: every offset is checked against the frame.
 //
-// m.Hash is taken as the hash of the tuple, except for fragments, ICMP errors
-// and ICMP queries.
+// m.Hash is taken as the hash of the tuple, except for fragments and ICMP
+// errors.
 func (r *Reader) Read(frame []byte, m *packet.Meta, q *Query) {
 	// Field by field: a literal would be built elsewhere and copied, 3 ns.
-	q.index, q.owner, q.at, q.group = m.Hash, m.Hash, uint32(m.RxNs/1e6), 0
+	q.hash, q.at, q.group = m.Hash, uint32(m.RxNs/1e6), 0
 	q.seq, q.ack, q.path, q.kind, q.bits = 0, 0, m.Path, Packet, 0
 	l3, l4 := int(m.L3), int(m.L4)
-	const odd = packet.FlagFragment | packet.FlagLaterFrag | packet.FlagICMPError
-	if m.Flags&odd != 0 || l4 == 0 || !packet.HasPorts(m.Proto) || l4+4 > len(frame) {
+	if m.Flags&(packet.FlagOdd|packet.FlagLaterFrag) != 0 || l4 == 0 || !packet.HasPorts(m.Proto) || l4+4 > len(frame) {
 		r.readOdd(frame, m, q)
 		return
 	}
@@ -109,10 +108,8 @@ func (r *Reader) readOdd(frame []byte, m *packet.Meta, q *Query) {
 	}
 	q.setTuple(h, ipv4, m.Proto, sport, dport, query)
 	if m.Flags&packet.FlagFragment != 0 {
-		q.index, q.owner = q.key.hashes(r.secret)
+		q.hash = q.key.hash(r.secret)
 		r.frags.note(r.secret, h, m, ipv4, q)
-	} else if query != 0 {
-		q.index = q.key.hash(r.secret, true)
 	}
 }
 
@@ -135,7 +132,7 @@ func tell(proto uint8, h []byte) (sport, dport uint16, query uint8) {
 	case packet.HasPorts(proto) && len(h) >= 4:
 		return be16(h), be16(h[2:]), 0
 	case isICMP(proto) && len(h) >= 6:
-		if query = icmpQuery(proto, h[0]); query != 0 {
+		if query = packet.ICMPQuery(proto, h[0]); query != 0 {
 			sport = be16(h[4:])
 		}
 		return sport, sport, query

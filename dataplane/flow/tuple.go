@@ -77,14 +77,10 @@ func lastWord(ip, proto, query uint8) uint64 {
 	return uint64(proto)<<wordProto | uint64(ip)<<wordIP | uint64(query)<<wordQuery
 }
 
-// hash is packet.FlowHash of the key's tuple. Of an ICMP query it takes in the
-// identifier when ports is true, which spreads queries between two hosts over
-// the index; without it is the hash that steering computes.
-func (k *key) hash(secret [2]uint64, ports bool) uint32 {
-	in := packet.Info{Proto: k.proto(), Flags: packet.FlagIPv6}
-	if ports {
-		in.SrcPort, in.DstPort = uint16(k[4]), uint16(k[4]>>16)
-	}
+// hash64 is packet.FlowHash64 of the key's tuple: what steering computes for
+// the flow's whole packets.
+func (k *key) hash64(secret [2]uint64) uint64 {
+	in := packet.Info{Proto: k.proto(), Flags: packet.FlagIPv6, SrcPort: uint16(k[4]), DstPort: uint16(k[4] >> 16)}
 	if k.ipv4() {
 		in.Flags = packet.FlagIPv4
 		binary.LittleEndian.PutUint32(in.Src[:], uint32(k[0]))
@@ -95,18 +91,11 @@ func (k *key) hash(secret [2]uint64, ports bool) uint32 {
 		binary.LittleEndian.PutUint64(in.Dst[:], k[2])
 		binary.LittleEndian.PutUint64(in.Dst[8:], k[3])
 	}
-	return packet.FlowHash(secret, &in)
+	return packet.FlowHash64(secret, &in)
 }
 
-// hashes returns the hash that places the key in the index, and the one that
-// steering computes for the flow's whole packets.
-func (k *key) hashes(secret [2]uint64) (index, owner uint32) {
-	index = k.hash(secret, true)
-	if k.query() == 0 {
-		return index, index
-	}
-	return index, k.hash(secret, false)
-}
+// hash is the low half of hash64, which places the key in the index.
+func (k *key) hash(secret [2]uint64) uint32 { return uint32(k.hash64(secret)) }
 
 // tuple is the inverse of normalising.
 func (k *key) tuple(swap uint8) Tuple {
@@ -144,29 +133,6 @@ func (t *Tuple) normalise() (k key, swap uint8, ok bool) {
 		return k, swap, true
 	}
 	return k, 0, false
-}
-
-// icmpQuery returns the type of the request that an ICMP query or its reply
-// belongs to (RFC 792, RFC 950, RFC 4443): those with an identifier in bytes 4
-// and 5. 0 for all other messages.
-func icmpQuery(proto, typ uint8) uint8 {
-	if proto == packet.ProtoICMPv6 {
-		if typ == 128 || typ == 129 { // echo
-			return 128
-		}
-		return 0
-	}
-	switch typ {
-	case 8, 0: // echo
-		return 8
-	case 13, 14: // timestamp
-		return 13
-	case 15, 16: // information
-		return 15
-	case 17, 18: // address mask
-		return 17
-	}
-	return 0
 }
 
 func be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }

@@ -124,7 +124,7 @@ func (t *Table) verifyBuckets() error {
 		prev := uint32(firstOf | b)
 		for ref := t.heads[b]; ref != 0; ref = t.links[ref-1].next {
 			e := &t.entries[ref-1]
-			_, owner := e.key.hashes(t.secret)
+			owner := e.key.hash(t.secret)
 			if !e.kind.live() || t.links[ref-1].prev != prev || owner&uint32(len(t.heads)-1) != uint32(b) {
 				return fmt.Errorf("ownership bucket %d: slot %d is %v, prev %#x, want %#x, owner %#x", b, ref-1, e.kind.state(), t.links[ref-1].prev, prev, owner)
 			}

@@ -5,21 +5,27 @@ import (
 	"math/bits"
 )
 
-// FlowHash returns the keyed hash of a packet's flow: SipHash-1-3 (Aumasson and
-// Bernstein) of the 5-tuple, the same for both directions. Packets without
-// ports hash by addresses and protocol.
+// FlowHash returns the low half of [FlowHash64]: what metadata, descriptors and
+// the flow table's index carry.
+func FlowHash(key [2]uint64, in *Info) uint32 { return uint32(FlowHash64(key, in)) }
+
+// FlowHash64 returns the keyed hash of a packet's flow: SipHash-1-3 (Aumasson
+// and Bernstein) of the 5-tuple, the same for both directions. Packets without
+// ports hash by addresses and protocol; of ICMP queries the identifier is both
+// ports.
 //
-// Fragments hash by their addresses alone, so that all fragments of a packet
-// hash alike: only the first has ports, and with IPv6 only the first is bound
-// to name the transport protocol.
+// Fragments and ICMP errors hash by their addresses alone. All fragments of a
+// packet hash alike: only the first has ports, and with IPv6 only the first is
+// bound to name the transport protocol. What flow they belong to, their
+// headers do not say.
 //
 // The message is lower address, higher address, port of the lower, port of the
 // higher, protocol: 13 bytes for IPv4, 37 for IPv6. "Lower" compares addresses,
 // then ports, as little-endian words, the way both Go and the steering program
 // (bpf/steer_hash.h) load them.
-func FlowHash(key [2]uint64, in *Info) uint32 {
-	sport, dport, proto := in.SrcPort, in.DstPort, in.Proto
-	if in.Flags&FlagFragment != 0 {
+func FlowHash64(key [2]uint64, in *Info) uint64 {
+	sport, dport, proto := in.SrcPort|in.ID, in.DstPort|in.ID, in.Proto
+	if in.Flags&FlagOdd != 0 {
 		sport, dport, proto = 0, 0, 0
 	}
 	h := newSipHash(key)
@@ -30,7 +36,7 @@ func FlowHash(key [2]uint64, in *Info) uint32 {
 			a, b, sport, dport = b, a, dport, sport
 		}
 		h.word(uint64(b)<<32 | uint64(a))
-		return h.sum(13, tail(sport, dport, proto))
+		return h.sum64(13, tail(sport, dport, proto))
 	}
 	a0, a1 := binary.LittleEndian.Uint64(in.Src[:]), binary.LittleEndian.Uint64(in.Src[8:])
 	b0, b1 := binary.LittleEndian.Uint64(in.Dst[:]), binary.LittleEndian.Uint64(in.Dst[8:])
@@ -41,7 +47,7 @@ func FlowHash(key [2]uint64, in *Info) uint32 {
 	h.word(a1)
 	h.word(b0)
 	h.word(b1)
-	return h.sum(37, tail(sport, dport, proto))
+	return h.sum64(37, tail(sport, dport, proto))
 }
 
 // tail is the last 5 bytes of the message as a little-endian word.
@@ -89,6 +95,3 @@ func (h *sipHash) sum64(length int, last uint64) uint64 {
 	h.round()
 	return h.v0 ^ h.v1 ^ h.v2 ^ h.v3
 }
-
-// sum is the low half of sum64.
-func (h *sipHash) sum(length int, last uint64) uint32 { return uint32(h.sum64(length, last)) }

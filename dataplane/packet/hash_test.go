@@ -98,10 +98,37 @@ func TestFlowHashOfFragments(t *testing.T) {
 	if a, b := FlowHash(key, &first), FlowHash(key, &later); a != b {
 		t.Errorf("first fragment hashes to %#x, a later one to %#x", a, b)
 	}
+	quote := Info{Flags: FlagIPv6 | FlagICMPError, Proto: ProtoICMPv6, L4: 54, Src: first.Src, Dst: first.Dst}
+	if a, b := FlowHash64(key, &first), FlowHash64(key, &quote); a != b {
+		t.Errorf("a fragment hashes to %#x, an ICMP error to %#x", a, b)
+	}
 	other := later
 	other.Dst[0] = 3
 	if FlowHash(key, &other) == FlowHash(key, &later) {
 		t.Error("fragments of another pair of addresses hash alike")
+	}
+}
+
+// The identifier of a query counts as both ports, and the hash of 32 bits is
+// the low half.
+func TestFlowHashOfQueries(t *testing.T) {
+	ping := Info{Flags: FlagIPv4, Proto: ProtoICMP, L4: 34, ID: 0x1234, Src: [16]byte{10, 0, 0, 1}, Dst: [16]byte{10, 0, 0, 2}}
+	key := [2]uint64{1, 2}
+	msg := []byte{10, 0, 0, 1, 10, 0, 0, 2, 0x34, 0x12, 0x34, 0x12, ProtoICMP}
+	if got, want := FlowHash64(key, &ping), sip13(key, msg); got != want {
+		t.Errorf("%#x, want %#x", got, want)
+	}
+	if got, want := FlowHash(key, &ping), uint32(sip13(key, msg)); got != want {
+		t.Errorf("%#x, want %#x", got, want)
+	}
+	for _, c := range []struct{ proto, typ, want uint8 }{
+		{ProtoICMP, 8, 8}, {ProtoICMP, 0, 8}, {ProtoICMP, 13, 13}, {ProtoICMP, 14, 13}, {ProtoICMP, 15, 15}, {ProtoICMP, 16, 15},
+		{ProtoICMP, 17, 17}, {ProtoICMP, 18, 17}, {ProtoICMP, 3, 0}, {ProtoICMP, 9, 0}, {ProtoICMP, 12, 0}, {ProtoICMP, 19, 0}, {ProtoICMP, 128, 0},
+		{ProtoICMPv6, 128, 128}, {ProtoICMPv6, 129, 128}, {ProtoICMPv6, 8, 0}, {ProtoICMPv6, 127, 0}, {ProtoICMPv6, 130, 0},
+	} {
+		if got := ICMPQuery(c.proto, c.typ); got != c.want {
+			t.Errorf("protocol %d, type %d: request %d, want %d", c.proto, c.typ, got, c.want)
+		}
 	}
 }
 

@@ -82,5 +82,29 @@ func isICMPError(typ uint8) bool {
 // isICMPv6Error is isICMPError for ICMPv6 (RFC 4443 section 2.1).
 func isICMPv6Error(typ uint8) bool { return typ >= 1 && typ <= 4 }
 
+// ICMPQuery returns the type of the request that an ICMP or ICMPv6 query or its
+// reply belongs to (RFC 792, RFC 950, RFC 4443): 8 (echo), 13 (timestamp), 15
+// (information), 17 (address mask) or 128 (ICMPv6 echo). These messages have an
+// identifier in bytes 4 and 5. 0 for all other messages.
+func ICMPQuery(proto, typ uint8) (request uint8) {
+	if proto == ProtoICMPv6 {
+		if typ == 128 || typ == 129 {
+			return 128
+		}
+		return 0
+	}
+	switch typ {
+	case 8, 0:
+		return 8
+	case 13, 14:
+		return 13
+	case 15, 16:
+		return 15
+	case 17, 18:
+		return 17
+	}
+	return 0
+}
+
 // be16 reads a 16-bit field in network byte order.
 func be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }

@@ -35,7 +35,10 @@ type Meta struct {
 	Version uint8
 	// VLAN is the outermost VLAN id when FlagVLAN is set.
 	VLAN uint16
-	_    uint16
+	// Bucket is the ownership bucket by which the frame was steered, in the
+	// row of its path's chain, or for a frame with a flag of FlagOdd in the
+	// odd row (package dataplane/steer).
+	Bucket uint16
 }
 
 // Flags of a packet, the same bits in [Meta] and [Desc].
@@ -49,3 +52,8 @@ const (
 	FlagNewFlow                      // first packet of its flow
 	FlagReverse                      // against the direction of the flow's first packet
 )
+
+// FlagOdd are the flags of packets whose headers do not tell their flow: all
+// fragments, since only the first one shows ports, and ICMP errors, whose flow
+// is that of the packet they quote.
+const FlagOdd = FlagFragment | FlagICMPError

@@ -50,6 +50,9 @@ type Info struct {
 	VLAN uint16
 	// SrcPort and DstPort are set when Ports reports true.
 	SrcPort, DstPort uint16
+	// ID is the identifier of an ICMP query, see [ICMPQuery]; 0 for all
+	// other packets.
+	ID uint16
 	// Proto is the transport protocol, after IPv6 extension headers.
 	Proto uint8
 
@@ -213,6 +216,9 @@ func (in *Info) parseL4(frame []byte, off int) ParseResult {
 		if isICMPError(h[0]) {
 			in.Flags |= FlagICMPError
 		}
+		if ICMPQuery(ProtoICMP, h[0]) != 0 {
+			in.ID = be16(h[4:])
+		}
 	case in.Proto == ProtoICMPv6 && in.Flags&FlagIPv6 != 0:
 		if len(h) < ICMPLen {
 			return Malformed
@@ -223,6 +229,9 @@ func (in *Info) parseL4(frame []byte, off int) ParseResult {
 		}
 		if isICMPv6Error(h[0]) {
 			in.Flags |= FlagICMPError
+		}
+		if ICMPQuery(ProtoICMPv6, h[0]) != 0 {
+			in.ID = be16(h[4:])
 		}
 	default:
 		return ParsedIP
