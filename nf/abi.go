@@ -44,6 +44,9 @@ const (
 	ExportRequest   = "sfc_request"
 	ImportModule    = "sfc"
 	ImportLog       = "log"
+	ImportBind      = "flow_bind"
+	ImportClaim     = "claim"
+	ImportClaimFind = "claim_find"
 	ManifestSection = "sfc.manifest"
 )
 

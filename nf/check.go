@@ -12,7 +12,14 @@ import (
 var (
 	// ImportTypes are the functions of module [ImportModule] by name.
 	ImportTypes = map[string]FuncType{
-		ImportLog: {Params: []ValType{I32, I32, I32}}, // level 0 debug to 3 error, pointer, length in bytes
+		ImportLog:       {Params: []ValType{I32, I32, I32}},                               // level 0 debug to 3 error, pointer, length in bytes
+		ImportBind:      {Params: []ValType{I32, I32}, Results: []ValType{I32}},           // index of a descriptor, pointer to a tuple
+		ImportClaim:     {Params: []ValType{I32, I64, I64, I64}, Results: []ValType{I32}}, // index of a descriptor, key high and low, value
+		ImportClaimFind: {Params: []ValType{I64, I64}, Results: []ValType{I64}},           // key high and low
+	}
+	// importCapabilities says which capability an import needs.
+	importCapabilities = map[string]string{
+		ImportLog: CapabilityLog, ImportBind: CapabilityBind, ImportClaim: CapabilityBind, ImportClaimFind: CapabilityBind,
 	}
 	// RequiredExports are the functions every module has.
 	RequiredExports = map[string]FuncType{
@@ -119,7 +126,7 @@ func (c *check) manifest() *Manifest {
 // and the manifest declares.
 func (c *check) imports(manifest *Manifest) {
 	offered := []string{}
-	for name := range ImportTypes {
+	for _, name := range slices.Sorted(maps.Keys(ImportTypes)) {
 		offered = append(offered, ImportModule+"."+name)
 	}
 	for _, im := range c.m.Imports {
@@ -134,8 +141,10 @@ func (c *check) imports(manifest *Manifest) {
 			c.refuse(ErrImport, importCure(im.Module, name, offered), "unknown import %q", name)
 		case !im.Func.Equal(want):
 			c.refuse(ErrImport, "its type is "+want.String(), "import %q of type %v", name, im.Func)
-		case im.Name == ImportLog && manifest != nil && !slices.Contains(manifest.Capabilities, CapabilityLog):
-			c.refuse(ErrManifest, fmt.Sprintf("add %q to the manifest's capabilities", CapabilityLog), "import %q without its capability", name)
+		case manifest != nil && !slices.Contains(manifest.Capabilities, importCapabilities[im.Name]):
+			c.refuse(ErrManifest, fmt.Sprintf("add %q to the manifest's capabilities", importCapabilities[im.Name]), "import %q without its capability", name)
+		case manifest != nil && importCapabilities[im.Name] == CapabilityBind && manifest.FlowStateBytes == 0:
+			c.refuse(ErrManifest, "declare flow_state_bytes: where no function keeps flow state, packets have no flow", "import %q without flow_state_bytes", name)
 		}
 	}
 }

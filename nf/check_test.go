@@ -149,3 +149,30 @@ func TestCheckShowsTheFirstOfMany(t *testing.T) {
 		t.Errorf("%d errors: %v", len(got), errors.Join(got...))
 	}
 }
+
+// Who binds must say so, and have flows to bind for.
+func TestCheckBind(t *testing.T) {
+	const imports = `
+		(import "sfc" "flow_bind" (func (param i32 i32) (result i32)))
+		(import "sfc" "claim" (func (param i32 i64 i64 i64) (result i32)))
+		(import "sfc" "claim_find" (func (param i64 i64) (result i64)))`
+	for _, tt := range []struct{ name, manifest, want string }{
+		{"all there", `"capabilities":["flow_bind"],"flow_state_bytes":8`, ""},
+		{"no capability", `"flow_state_bytes":8`, `import "sfc.flow_bind" without its capability: add "flow_bind"`},
+		{"another capability", `"capabilities":["log"],"flow_state_bytes":8`, `import "sfc.claim_find" without its capability`},
+		{"no flows", `"capabilities":["flow_bind"]`, `import "sfc.claim" without flow_state_bytes`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := inspect(t, strings.Replace(moduleText(""), "(module", "(module"+imports, 1))
+			m.Manifest = []byte(`{"name":"nat","version":"1.0.0","abi":1,` + tt.manifest + `}`)
+			err := Check(m, Limits{})
+			if tt.want != "" {
+				wantRefusal(t, err, ErrManifest, tt.want)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	m := inspect(t, strings.Replace(moduleText(""), "(module", `(module (import "sfc" "claim" (func (param i32 i32) (result i32)))`, 1))
+	wantRefusal(t, Check(m, Limits{}), ErrImport, `import "sfc.claim" of type (i32, i32) -> (i32): its type is (i32, i64, i64, i64) -> (i32)`)
+}

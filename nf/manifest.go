@@ -19,12 +19,15 @@ const (
 	MaxDropReasons = 63
 	// CapabilityLog allows the import sfc.log.
 	CapabilityLog = "log"
+	// CapabilityBind allows the imports sfc.flow_bind, sfc.claim and
+	// sfc.claim_find: to give a flow further tuples and exclusive keys.
+	CapabilityBind = "flow_bind"
 
 	maxLabel = 63 // characters of a name, counter or drop reason
 )
 
 // Capabilities are what a manifest may ask for.
-var Capabilities = []string{CapabilityLog}
+var Capabilities = []string{CapabilityLog, CapabilityBind}
 
 // Manifest is what a function says about itself in the custom section
 // [ManifestSection], as JSON. Name, version and abi must be given.
