@@ -1,5 +1,5 @@
 /*
- * A burst through all functions of a path, in one call from Go.
+ * A burst through the functions of a path, in one call from Go.
  *
  * Descriptors may change at any time: a spare of the same path that is being
  * configured on another thread has them in its memory too. So each word is
@@ -169,7 +169,7 @@ static int call(struct sfc_chain *c, uint32_t h, wasmtime_func_t *f, wasmtime_va
 	return SFC_ERR_TRAP;
 }
 
-uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b)
+uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b, const struct sfc_order *order)
 {
 	uint8_t idx[SFC_BURST];
 	uint32_t n = b->n, faulted = 0;
@@ -183,7 +183,8 @@ uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b)
 		uint16_t port = port_of(&c->desc[k]);
 		b->out[k] = (struct sfc_out){ .verdict = SFC_TX, .hop = 0xff, .port = may_send(c, port) ? port : c->egress };
 	}
-	for (uint32_t h = 0; h < c->nhops && n > 0; h++) {
+	for (uint32_t at = 0; at < order->n && n > 0; at++) {
+		uint32_t h = order->hop[at];
 		struct sfc_hop *hop = &c->hop[h];
 		if (unlikely(!hop->inst)) {
 			n = policy(c, b, h, idx, n, SFC_R_SUSPENDED);

@@ -104,13 +104,15 @@ func (o GroupOptions) withDefaults() GroupOptions {
 	return o
 }
 
-// Group is the functions of one path on one worker. They run in one crossing
-// from Go to C per burst. It implements chains.Runner.
+// Group is the functions of one chain on one worker. They run in one crossing
+// from Go to C per burst. It implements chains.Runner for a path through all of
+// them; [Group.Runner] gives those of other paths.
 //
 // Process, Tick and ReasonName belong to the worker; Stats may be called by
 // anyone; Close is called when the worker has stopped.
 type Group struct {
 	c     chain
+	all   order // every function, as given
 	hops  []*hop
 	opts  GroupOptions
 	rt    *Runtime
@@ -141,6 +143,7 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 	})
 	g := &Group{
 		c:    newChain(mem.Control.Bytes(), opts.Egress, len(hops), uint64(opts.TimeEvery)),
+		all:  everyHop(len(hops)),
 		opts: opts, rt: rt, mem: mem, scrap: scrap,
 	}
 	defer func() {
@@ -232,12 +235,15 @@ func (g *Group) install(i int, inst *instance) {
 	g.c.setInstance(i, inst)
 }
 
-// Process takes a burst along the path; see chains.Runner.
-func (g *Group) Process(b *packet.Burst) {
+// Process takes a burst through all functions in the order they were given;
+// see chains.Runner.
+func (g *Group) Process(b *packet.Burst) { g.process(b, &g.all) }
+
+func (g *Group) process(b *packet.Burst, o *order) {
 	if g.suspended != 0 {
 		g.resume()
 	}
-	if faulted := g.c.process(b); faulted != 0 {
+	if faulted := g.c.process(b, o); faulted != 0 {
 		g.replace(faulted)
 	}
 }

@@ -192,8 +192,20 @@ func newChain(control []byte, ports uint64, nhops int, timeEvery uint64) chain {
 
 func (c chain) close() { C.free(unsafe.Pointer(c.c)) }
 
-func (c chain) process(b *packet.Burst) (faulted uint32) {
-	return uint32(C.sfc_chain_process(c.c, (*C.struct_sfc_burst)(unsafe.Pointer(b))))
+// order is the functions of a path, in its order.
+type order struct{ c C.struct_sfc_order }
+
+// newOrder takes at most maxHops functions.
+func newOrder(hops []int) (o order) {
+	o.c.n = C.uint32_t(len(hops))
+	for i, h := range hops {
+		o.c.hop[i] = C.uint8_t(h)
+	}
+	return o
+}
+
+func (c chain) process(b *packet.Burst, o *order) (faulted uint32) {
+	return uint32(C.sfc_chain_process(c.c, (*C.struct_sfc_burst)(unsafe.Pointer(b)), &o.c))
 }
 
 func (c chain) tick(nowNs uint64) (faulted uint32) {

@@ -166,6 +166,12 @@ struct sfc_chain {
 	struct sfc_hop hop[SFC_MAX_HOPS];
 };
 
+/* The functions of a path, in its order; each at most once. */
+struct sfc_order {
+	uint32_t n;
+	uint8_t hop[SFC_MAX_HOPS];
+};
+
 struct sfc_engine;
 
 struct sfc_engine *sfc_engine_new(uint32_t tick_us, uint64_t mappings, char *err);
@@ -206,7 +212,7 @@ int sfc_error_read(wasmtime_error_t *, char *err);
 uint64_t sfc_now_ns(void);
 
 /* All return a bit set of the hops whose instance died in this call. */
-uint32_t sfc_chain_process(struct sfc_chain *, struct sfc_burst *);
+uint32_t sfc_chain_process(struct sfc_chain *, struct sfc_burst *, const struct sfc_order *);
 uint32_t sfc_chain_tick(struct sfc_chain *, uint64_t now_ns);
 uint32_t sfc_chain_flow_end(struct sfc_chain *, const uint32_t *slots, uint32_t n);
 
