@@ -46,8 +46,35 @@ type compilation struct {
 	plan      Plan
 	portNames []string
 	portIndex map[string]int
-	rules     [][]classify.Rule // of each path, in the spec's order
+	rules     [][]rule // of each chain: its matches, then those of the return
 	errs      []error
+}
+
+// rule is a rule of the classifier and the match it comes from.
+type rule struct {
+	classify.Rule
+	from matchName
+}
+
+// matchName tells a match of a chain as users do.
+type matchName struct {
+	index int
+	back  bool
+}
+
+func (m matchName) String() string {
+	if m.back {
+		return fmt.Sprintf("return match %d", m.index)
+	}
+	return fmt.Sprintf("match %d", m.index)
+}
+
+// ingress returns the ports that rules take packets in from, a bit each.
+func ingress(rules []rule) (ports uint64) {
+	for _, r := range rules {
+		ports |= r.Ports
+	}
+	return ports
 }
 
 func title(s *Spec) string { return s.Tenant + "/" + s.Name }
@@ -82,9 +109,7 @@ func (c *compilation) spec(s *Spec, mods ModuleSet) {
 	for i, f := range s.Functions {
 		chain.Functions = append(chain.Functions, Hop{Name: f.Name, Module: f.Module, Config: f.Config, Fault: f.Fault})
 		path.Order = append(path.Order, i)
-		if c.module(s, f, mods) > 0 {
-			chain.Flows = s.Flows
-		}
+		c.module(s, f, mods, &chain)
 	}
 	egress, ok := c.portIndex[s.Egress]
 	if !ok {
@@ -93,45 +118,66 @@ func (c *compilation) spec(s *Spec, mods ModuleSet) {
 	}
 	path.Egress = egress
 	rules := c.match(s, egress, path.Index)
-	chain.Ports = 1 << egress
-	for _, r := range rules {
-		chain.Ports |= r.Ports
+	chain.Ports = 1<<egress | ingress(rules)
+	c.plan.Paths = append(c.plan.Paths, path)
+	if s.Return != nil {
+		back, own := c.returnPath(s, path, rules)
+		rules = append(rules, own...)
+		chain.Ports |= 1<<back.Egress | ingress(own)
+		c.plan.Paths = append(c.plan.Paths, back)
 	}
 	c.plan.Chains = append(c.plan.Chains, chain)
-	c.plan.Paths = append(c.plan.Paths, path)
 	c.rules = append(c.rules, rules)
+	c.directions(s, &chain, ingress(rules), mods)
 }
 
-// module checks a function's module and configuration and returns the bytes of
-// state it keeps per flow.
-func (c *compilation) module(s *Spec, f FunctionSpec, mods ModuleSet) (state int) {
+// module checks a function's module and configuration, and notes in chain what
+// the module wants of it.
+func (c *compilation) module(s *Spec, f FunctionSpec, mods ModuleSet, chain *Chain) {
 	if mods == nil {
-		return 0
+		return
 	}
 	m := mods[f.Module]
 	if m == nil {
 		c.fail(s, "function %s: module %s is not there; build or upload it", f.Name, f.Module)
-		return 0
+		return
 	}
-	state = m.Manifest.FlowState(f.Config)
+	if slices.Contains(m.Manifest.Capabilities, nf.CapabilityBind) {
+		chain.Binds = true
+	}
+	state := m.Manifest.FlowState(f.Config)
+	if state > 0 {
+		chain.Flows = s.Flows
+	}
 	if most := (nf.DataStart - nf.SlotsStart) / max(state, 1); s.Flows > most {
 		c.fail(s, "function %s keeps %d bytes per flow, so %d flows do not fit its window; set spec.flows to at most %d", f.Name, state, s.Flows, most)
 	}
 	for _, err := range nf.Refusals(m.Manifest.CheckConfig(f.Config)) {
 		c.fail(s, "function %s: %w", f.Name, err)
 	}
-	return state
+}
+
+// matches returns the spec's matches, or the one that an empty list stands for.
+func (s *Spec) matches() []Match {
+	if len(s.Match) == 0 {
+		return []Match{MatchAll()}
+	}
+	return s.Match
+}
+
+// rule makes the classifier's rule for a match on the given ports.
+func (m *Match) rule(path uint16, ports uint64) classify.Rule {
+	return classify.Rule{
+		Path: path, Ports: ports, VLAN: m.VLAN, Family: m.Family, Src: m.Src, Dst: m.Dst,
+		Proto: m.Protocol, SrcPorts: m.SrcPorts, DstPorts: m.DstPorts,
+	}
 }
 
 // match makes the rules of a chain. A match that names no port means every
 // port but the egress: a chain does not take in again what it sent out, nor
 // sends packets back where they came from, unless its spec says so.
-func (c *compilation) match(s *Spec, egress int, path uint16) (rules []classify.Rule) {
-	matches := s.Match
-	if len(matches) == 0 {
-		matches = []Match{MatchAll()}
-	}
-	for i, m := range matches {
+func (c *compilation) match(s *Spec, egress int, path uint16) (rules []rule) {
+	for i, m := range s.matches() {
 		mask := (uint64(1)<<len(c.portNames) - 1) &^ (1 << egress)
 		if m.Port != "" {
 			p, ok := c.portIndex[m.Port]
@@ -145,56 +191,7 @@ func (c *compilation) match(s *Spec, egress int, path uint16) (rules []classify.
 			c.fail(s, "match %d: the egress %q is the only port; name it as the match's port to send packets back where they came from", i, s.Egress)
 			continue
 		}
-		rules = append(rules, classify.Rule{
-			Path: path, Ports: mask, VLAN: m.VLAN, Family: m.Family, Src: m.Src, Dst: m.Dst,
-			Proto: m.Protocol, SrcPorts: m.SrcPorts, DstPorts: m.DstPorts,
-		})
+		rules = append(rules, rule{m.rule(path, mask), matchName{i, false}})
 	}
 	return rules
-}
-
-// maxConflicts bounds how many overlaps are reported.
-const maxConflicts = 20
-
-// order puts all rules in order of precedence: priority, then the order of the
-// specs and of the matches in them. Where that order would decide between two
-// chains of equal priority, the specs are refused: nobody asked for it.
-func (c *compilation) order(specs []Spec) {
-	byPriority := make([]int, len(specs))
-	total := 0
-	for i := range specs {
-		byPriority[i] = i
-		total += len(c.rules[i])
-	}
-	if total > classify.MaxRules {
-		c.errs = append(c.errs, fmt.Errorf("chains have %d match rules together; use at most %d", total, classify.MaxRules))
-		return
-	}
-	slices.SortStableFunc(byPriority, func(a, b int) int { return specs[b].Priority - specs[a].Priority })
-	conflicts := 0
-	for k, i := range byPriority {
-		for _, j := range byPriority[:k] {
-			if specs[i].Priority != specs[j].Priority || conflicts == maxConflicts {
-				continue
-			}
-			if a, b, found := overlap(c.rules[j], c.rules[i]); found {
-				conflicts++
-				c.fail(&specs[i], "match %d claims packets that match %d of chain %s claims too, at the same priority %d; give the chain that shall have them a higher priority",
-					b, a, title(&specs[j]), specs[i].Priority)
-			}
-		}
-		c.plan.Rules = append(c.plan.Rules, c.rules[i]...)
-	}
-}
-
-// overlap returns the first pair of rules that one packet can match.
-func overlap(as, bs []classify.Rule) (a, b int, found bool) {
-	for a := range as {
-		for b := range bs {
-			if classify.Overlap(as[a], bs[b]) {
-				return a, b, true
-			}
-		}
-	}
-	return 0, 0, false
 }

@@ -154,7 +154,10 @@ func TestValidateRefuses(t *testing.T) {
 		`function "acl" is there twice`:      func(s *Spec) { s.Functions = append(s.Functions, s.Functions[0]) },
 		"function acl has no module":         func(s *Spec) { s.Functions[0].Module = "" },
 		"acl: fault policy 2 does not exist": func(s *Spec) { s.Functions[0].Fault = 2 },
-		"acl: configuration is not JSON":     func(s *Spec) { s.Functions[0].Config = []byte("{") },
+		`return: function "hop" is not one of the chain's; known: acl`: func(s *Spec) { s.Return = &Return{Functions: []string{"hop"}} },
+		`return: function "acl" is passed twice`:                       func(s *Spec) { s.Return = &Return{Functions: []string{"acl", "acl"}} },
+		"return: 4097 matches":                                         func(s *Spec) { s.Return = &Return{Match: make([]Match, 4097)} },
+		"acl: configuration is not JSON":                               func(s *Spec) { s.Functions[0].Config = []byte("{") },
 	}
 	for want, spoil := range tests {
 		s := chain("demo/edge", "out")

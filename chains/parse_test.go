@@ -39,6 +39,10 @@ spec:
     - {name: third, module: acl.wasm, config: *config, fault: closed}
     - {name: fourth, module: acl.wasm}
   egress: out
+  return:
+    functions: [third, acl]
+    match: [{port: dmz, src: 192.0.2.0/24}, {vlan: 7}]
+    egress: in
   budget: 500us
   flows: 1000
   unmatched: drop
@@ -65,6 +69,14 @@ func TestParse(t *testing.T) {
 			{Name: "third", Module: "conf/chains/acl.wasm", Config: config},
 			{Name: "fourth", Module: "conf/chains/acl.wasm", Config: []byte("{}")},
 		},
+		Return: &Return{
+			Functions: []string{"third", "acl"},
+			Match: []Match{
+				{Port: "dmz", VLAN: -1, Family: 4, Src: netip.MustParsePrefix("192.0.2.0/24"), Protocol: -1},
+				{VLAN: 7, Protocol: -1},
+			},
+			Egress: "in",
+		},
 		Egress: "out", Budget: 500 * time.Microsecond, Flows: 1000, Unmatched: UnmatchedDrop,
 	}
 	if d := cmp.Diff(want, got, prefixes); d != "" {
@@ -79,6 +91,35 @@ func TestParseDefaults(t *testing.T) {
 	}
 	if d := cmp.Diff(Spec{Name: "a", Tenant: "b", Egress: "out", Budget: time.Millisecond, Flows: DefaultFlows}, got, prefixes); d != "" {
 		t.Errorf("spec (-want +got):\n%s", d)
+	}
+}
+
+// However the same way back is written, the specs are equal.
+func TestParseReturn(t *testing.T) {
+	mirrored := &Return{Functions: []string{"hop", "acl"}}
+	tests := []struct {
+		text string
+		want *Return
+	}{
+		{"none", nil},
+		{"mirrored", mirrored},
+		{"{}", mirrored},
+		{"{functions: [hop, acl], match: []}", mirrored},
+		{"{functions: []}", &Return{}},
+		{"{functions: [acl], match: [{}]}", &Return{Functions: []string{"acl"}, Match: []Match{MatchAll()}}},
+	}
+	for _, tt := range tests {
+		for _, text := range []string{
+			base + "  return: " + tt.text + "\n",
+			strings.Replace(base, "spec:\n", "spec:\n  return: "+tt.text+"\n", 1), // before the functions
+		} {
+			got, err := Parse("x.yaml", []byte(text))
+			if err != nil {
+				t.Errorf("%s: %v", tt.text, err)
+			} else if d := cmp.Diff(tt.want, got.Return, prefixes); d != "" {
+				t.Errorf("%s (-want +got):\n%s", tt.text, d)
+			}
+		}
 	}
 }
 
@@ -137,6 +178,15 @@ func TestParseErrors(t *testing.T) {
 		{"budget nonsense", "  egress: out", "  egress: out\n  budget: soon", `"soon" is not a duration`},
 		{"port", "    - {port: in}", "    - {port: a/b}", `"a/b" is not a port's name`},
 		{"vlan", "    - {port: in}", "    - {vlan: 4095}", "give one between 0 and 4094"},
+		{"return", "", "  return: mirored", `edge.yaml:13:11: spec.return: "mirored" is unknown; did you mean "mirrored"? (known: none, mirrored)`},
+		{"return that is a list", "", "  return: [acl]", "edge.yaml:13:11: spec.return: is a list; write none, mirrored or an object with functions, match and egress"},
+		{"return that is nothing", "", "  return:", "spec.return: is empty; write none, mirrored"},
+		{"unknown field of a return", "", "  return: {function: []}", `spec.return.function: field is unknown; did you mean "functions"? (known: functions, match, egress)`},
+		{"return through a stranger", "", "  return: {functions: [hop, alc]}", `edge.yaml:13:29: spec.return.functions[1]: "alc" is not a function of the chain; did you mean "acl"? (known: acl, hop)`},
+		{"return through a function twice", "", "  return: {functions: [hop, hop]}", `spec.return.functions[1]: function "hop" is passed twice; name it once`},
+		{"return through a number", "", "  return: {functions: [7]}", "spec.return.functions[0]: 7 is an integer; put it in quotes"},
+		{"match of a return", "", "  return: {match: [{prot: in}]}", `spec.return.match[0].prot: field is unknown; did you mean "port"?`},
+		{"egress of a return", "", "  return: {egress: a/b}", `spec.return.egress: "a/b" is not a port's name`},
 		{"prefix", "    - {port: in}", "    - {src: 10.0.0.0/33}", `edge.yaml:8:13: spec.match[0].src: "10.0.0.0/33" is not an address or prefix`},
 		{"prefix with host bits", "    - {port: in}", "    - {src: 10.1.2.3/8}", "bits set behind the prefix; write 10.0.0.0/8 or 10.1.2.3/32"},
 		{"mapped address", "    - {port: in}", `    - {src: "::ffff:10.0.0.1"}`, "write the IPv4 address 10.0.0.1"},
@@ -288,6 +338,8 @@ func TestLoad(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(full)
 	f.Add(base)
+	f.Add(base + "  return: mirrored\n")
+	f.Add(base + "  return: {functions: [hop], match: [{port: dmz}, {}]}\n")
 	f.Add("a: &a [*a]\n---\n")
 	f.Add("? {a: b}\n: !!binary c\n<<: *x")
 	f.Fuzz(func(t *testing.T, text string) {
@@ -309,11 +361,23 @@ func FuzzParse(f *testing.F) {
 		for _, m := range spec.Match {
 			ports = append(ports, m.Port)
 		}
+		if r := spec.Return; r != nil {
+			for _, m := range r.Match {
+				ports = append(ports, m.Port)
+			}
+			if r.Egress == "" {
+				r.Egress = "spare"
+			}
+			ports = append(ports, r.Egress)
+		}
 		ports = unique(append(ports, "spare"))
 		if len(ports) > classify.MaxPorts || spec.Unmatched == UnmatchedForward {
 			return
 		}
 		plan, err := Compile([]Spec{spec}, ports, nil)
+		if spec.Return != nil && err != nil && strings.Contains(err.Error(), "so their direction is not clear") {
+			return
+		}
 		if err != nil {
 			t.Fatalf("parsed, but: %v", err)
 		}

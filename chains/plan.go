@@ -14,13 +14,15 @@ type Plan struct {
 	// Chains are the chains; Chains[i].Index is i. They stand in the order of
 	// the specs.
 	Chains []Chain
-	// Paths are the service paths; Paths[i].Index is i. Each chain has one
-	// forward path, in the order of the specs, and then perhaps one for the
-	// return.
+	// Paths are the service paths; Paths[i].Index is i. In the order of the
+	// specs, each chain has its forward path, and behind it the one for the
+	// return if it has one.
 	Paths []Path
 	// Rules are the classifier's, in order of precedence: the first that
 	// matches a packet decides.
 	Rules []classify.Rule
+	// Warnings say, one line each, what is allowed but hardly meant.
+	Warnings []string
 }
 
 // Port is a port and what the chains together ask of it.
@@ -49,6 +51,10 @@ type Chain struct {
 	Ports uint64
 	// Budget is the time one function may take for one burst.
 	Budget time.Duration
+	// Binds says that a function may add tuples to its flows
+	// ([nf.CapabilityBind]): then packets of a flow are found by these too.
+	// False when modules were not looked at.
+	Binds bool
 	// Flows is the most flows at a time; 0 when no function keeps flow state,
 	// or when modules were not looked at.
 	Flows int

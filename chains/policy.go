@@ -16,13 +16,11 @@ func (c *compilation) policies(specs []Spec) {
 		if s.Unmatched == UnmatchedUnset {
 			continue
 		}
-		var in uint64
 		for _, r := range c.rules[i] {
-			in |= r.Ports
-		}
-		for p := range c.plan.Ports {
-			if in>>p&1 != 0 {
-				c.policy(p, s, c.plan.Paths[i].Egress, &said[p])
+			for p := range c.plan.Ports {
+				if r.Ports>>p&1 != 0 {
+					c.policy(p, s, c.plan.Paths[r.Path].Egress, &said[p])
+				}
 			}
 		}
 	}

@@ -55,6 +55,8 @@ type Spec struct {
 	// Egress is the name of the port that packets leave on unless a function
 	// decides otherwise.
 	Egress string
+	// Return is the way back; nil means that the chain has one direction only.
+	Return *Return
 	// Budget is the time one function may take for one burst.
 	Budget time.Duration
 	// Flows is the most flows at a time whose state the functions keep. It
@@ -89,6 +91,40 @@ type Match struct {
 // MatchAll selects every IP packet.
 func MatchAll() Match {
 	return Match{VLAN: classify.AnyVLAN, Protocol: classify.AnyProto}
+}
+
+// Return is the way that packets take through a chain in the other direction:
+// they come in where the chain's packets leave and leave where those come in.
+// The functions are the same as forward, with the same flows.
+type Return struct {
+	// Functions names the functions of the chain that are passed on the way
+	// back, in that order, each at most once. Empty means: forward only.
+	Functions []string
+	// Match says which packets take the way back. Empty means: what answers
+	// the chain's own matches, see [Match.Mirrored]. An element that names no
+	// port means the chain's egress.
+	Match []Match
+	// Egress is the name of the port that packets leave on; "" means the one
+	// port where the chain takes packets in.
+	Egress string
+}
+
+// Mirror returns the way back through all functions in reverse order.
+func (s *Spec) Mirror() *Return {
+	r := &Return{}
+	for i := len(s.Functions) - 1; i >= 0; i-- {
+		r.Functions = append(r.Functions, s.Functions[i].Name)
+	}
+	return r
+}
+
+// Mirrored returns what matches the answers to packets that m matches: source
+// and destination change places, and the port is the one the packets left on.
+func (m Match) Mirrored(egress string) Match {
+	m.Port = egress
+	m.Src, m.Dst = m.Dst, m.Src
+	m.SrcPorts, m.DstPorts = m.DstPorts, m.SrcPorts
+	return m
 }
 
 // FunctionSpec is one function of a chain.

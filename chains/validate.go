@@ -52,5 +52,20 @@ func (s *Spec) Validate() error {
 		}
 		names[f.Name] = true
 	}
+	if r := s.Return; r != nil {
+		if len(r.Match) > MaxMatches {
+			fail("return: %d matches are more than %d", len(r.Match), MaxMatches)
+		}
+		passed := map[string]bool{}
+		for _, name := range r.Functions {
+			switch {
+			case !names[name]:
+				fail("return: function %q is not one of the chain's; %s", name, suggest(name, s.functionNames()))
+			case passed[name]:
+				fail("return: function %q is passed twice; name it once", name)
+			}
+			passed[name] = true
+		}
+	}
 	return errors.Join(errs...)
 }

@@ -74,6 +74,7 @@ func TestChainValidateJSON(t *testing.T) {
 			{Name: "out", Memory: "exclusive", Unmatched: "forward", Forward: "in"},
 			{Name: "in", Memory: "exclusive", Unmatched: "forward", Forward: "out"},
 		},
+		Warnings: []string{},
 		Problems: []problemReport{},
 	}
 	if d := cmp.Diff(want, report); d != "" {
@@ -90,6 +91,40 @@ func TestChainValidateJSON(t *testing.T) {
 	}
 	if p := report.Problems[0]; p.File != bad || p.Line != 1 || p.Column != 1 || p.Field != "apiVersion" || p.Cure == "" {
 		t.Errorf("problem %+v", p)
+	}
+}
+
+// The way back is shown as it was compiled, and what is hardly meant is warned
+// of without being refused.
+func TestChainValidateReturn(t *testing.T) {
+	acl, err := filepath.Abs(catalog + "acl/acl.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	firewall := filepath.Join(filepath.Dir(filepath.Dir(acl)), "firewall", "firewall.wasm")
+	spec := "spec: {match: [{port: in}], functions: [{module: " + acl + ", config: {default: permit}}, {module: " + firewall + ", config: {default: permit}}], egress: out"
+	path := writeFile(t, "both.yaml", []byte(chainHead+spec+", return: mirrored}\n"))
+	got := sfcctl(t, "chain", "validate", path)
+	if got.status != exitOK || !strings.HasSuffix(got.stdout, "\n  return through firewall, acl, egress in\n") {
+		t.Errorf("mirrored: %+v", got)
+	}
+	got = sfcctl(t, "chain", "validate", "--json", path)
+	var report validationReport
+	if err := json.Unmarshal([]byte(got.stdout), &report); err != nil {
+		t.Fatal(err)
+	}
+	want := &returnReport{Functions: []string{"firewall", "acl"}, Matches: 1, Egress: "in"}
+	if d := cmp.Diff(want, report.Chains[0].Return); d != "" {
+		t.Errorf("return (-want +got):\n%s", d)
+	}
+	path = writeFile(t, "empty.yaml", []byte(chainHead+"spec: {match: [{port: lan}], functions: [], egress: out, return: {egress: dmz}}\n"))
+	if got := sfcctl(t, "chain", "validate", path); got.status != exitOK || !strings.Contains(got.stdout, "return through no function, egress dmz\n") {
+		t.Errorf("no functions: %+v", got)
+	}
+	path = writeFile(t, "one.yaml", []byte(chainHead+spec+"}\n"))
+	got = sfcctl(t, "chain", "validate", path)
+	if got.status != exitOK || !strings.HasSuffix(got.stdout, "\nwarning: chain acme/web: function firewall needs both directions of a flow, but nothing comes in on the egress \"out\"; add return: mirrored\n") {
+		t.Errorf("one direction: %+v", got)
 	}
 }
 
