@@ -164,6 +164,8 @@ func BenchmarkCatalogue(b *testing.B) {
 		{"flowstat", "flowstat", same(`{"tcp_rtt":true}`), randomFlows},
 		{"flowstat-established", "flowstat", same(`{"tcp_rtt":true}`), tcpData},
 		{"ratelimit", "ratelimit", same(`{"rate":1000}`), randomFlows},
+		{"ratelimit-flow", "ratelimit", same(`{"rate":1000000000,"key":"flow"}`), randomFlows},
+		{"ratelimit-flow-also", "ratelimit", same(`{"rate":1000000000,"key":"flow","also":{"rate":1000000000000,"unit":"bps"}}`), randomFlows},
 		{"dnsguard", "dnsguard", names, randomFlows},
 		{"dnsguard-queries", "dnsguard", names, randomQueries},
 	} {

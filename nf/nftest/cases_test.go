@@ -153,10 +153,31 @@ var rateLimitCases = []Case{
 		},
 		Want:     []Want{Next, Next, Next, Next, Next, Next, Next, Next, Drop(1), Next, Drop(1), Next, Next},
 		Counters: []uint64{11, 8, 3}},
+	{Name: "flows have buckets of their own, for both directions", Config: `{"key":"flow","rate":1,"burst":2}`,
+		Packets: []Packet{inFlow(udp.Packet(0), 1, false), inFlow(reversed(udp), 1, true), inFlow(udp.Packet(0), 1, false), inFlow(udp.Packet(0), 2, false),
+			inFlow(udp.Packet(1e9), 1, false), inFlow(udp.Packet(1e9), 1, false)},
+		Want: []Want{Next, Next, Drop(1), Next, Next, Drop(1)}, Counters: []uint64{4, 0, 0, 0, 0}},
+	{Name: "what has no flow of its own shares a bucket, errors about flows too", Config: `{"key":"flow","rate":1,"burst":2}`,
+		Packets: []Packet{udp.Packet(0), arp, errorAbout(1), laterFragment(tcp), inFlow(udp.Packet(0), 1, false), arp},
+		Want:    []Want{Next, Next, Next, Drop(1), Next, Next}, Counters: []uint64{3, 0, 0, 2, 3}},
+	{Name: "two limits must hold, and what breaks one costs nothing of the other", Config: `{"key":"flow","rate":1,"burst":3,"also":{"rate":1,"unit":"bps","burst":672}}`, // 42 bytes are 336 bits
+		Packets: []Packet{inFlow(udp.Packet(0), 1, false), inFlow(big(udp), 1, false), inFlow(udp.Packet(0), 1, false), inFlow(udp.Packet(0), 1, false), inFlow(udp.Packet(336e9), 1, false)},
+		Want:    []Want{Next, Drop(1), Next, Drop(1), Next}},
+	{Name: "two limits per source", Config: `{"rate":1000,"unit":"bps","burst":720,"also":{"rate":1,"burst":1}}`,
+		Packets: at(udp, 0, 1, 999, 1000), Want: []Want{Next, Drop(1), Drop(1), Next}},
+	{Name: "a second limit of nothing", Config: `{"rate":1,"also":{"unit":"bps"}}`, Refused: true},
+	{Name: "a second limit of something else", Config: `{"rate":1,"also":{"rate":1,"key":"flow"}}`, Refused: true},
+	{Name: "no such key", Config: `{"rate":1,"key":"dst"}`, Refused: true},
 	{Name: "no rate", Config: `{}`, Refused: true},
 	{Name: "rate of nothing", Config: `{"rate":0}`, Refused: true},
 	{Name: "rate no integer", Config: `{"rate":1.5}`, Refused: true},
 	{Name: "prefix too long", Config: `{"rate":1,"prefix4":33}`, Refused: true},
+}
+
+// big is a packet of s with 100 bytes of payload.
+func big(s Spec) Packet {
+	s.Payload = make([]byte, 100)
+	return s.Packet(0)
 }
 
 // edited returns the frame with f applied.

@@ -53,8 +53,9 @@ type Compiled struct {
 	lib                unsafe.Pointer
 	configure, handler unsafe.Pointer
 	flowEnd            unsafe.Pointer // nil: the function has none
-	slotBytes          int            // per flow
-	ns                 uint64         // spent in the function
+	manifest           *nf.Manifest
+	slotBytes          int    // per flow, as configured
+	ns                 uint64 // spent in the function
 }
 
 // NewCompiled compiles the sources in dir with build.Native, which gets the
@@ -66,7 +67,7 @@ func NewCompiled(dir string, flags ...string) (*Compiled, error) {
 		return nil, fmt.Errorf("compile %s: %w", dir, err)
 	}
 	defer os.RemoveAll(tmp)
-	slotBytes, err := flowStateBytes(dir)
+	manifest, err := readManifest(dir)
 	if err != nil {
 		return nil, fmt.Errorf("compile %s: %w", dir, err)
 	}
@@ -74,31 +75,31 @@ func NewCompiled(dir string, flags ...string) (*Compiled, error) {
 	if err := build.Native(dir, path, flags...); err != nil {
 		return nil, err
 	}
-	return LoadCompiled(path, slotBytes)
+	return LoadCompiled(path, manifest)
 }
 
-// flowStateBytes reads what the manifest of the sources in dir says.
-func flowStateBytes(dir string) (int, error) {
+// readManifest reads the manifest of the sources in dir.
+func readManifest(dir string) (*nf.Manifest, error) {
 	text, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	m, err := nf.ParseManifest(text)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", dir, err)
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	return m.FlowStateBytes, nil
+	return m, nil
 }
 
-// LoadCompiled loads a library made with build.Native, of a function that keeps
-// slotBytes of state per flow. Two of the same path share their state.
-func LoadCompiled(path string, slotBytes int) (*Compiled, error) {
+// LoadCompiled loads a library made with build.Native, of a function with this
+// manifest. Two of the same path share their state.
+func LoadCompiled(path string, manifest *nf.Manifest) (*Compiled, error) {
 	mem, err := unix.Mmap(-1, 0, nf.DataStart, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("map the guest's memory: %w", err)
 	}
-	c := &Compiled{mem: mem, slotBytes: slotBytes, w: window{packet.DescsAt(mem[nf.DescStart:]), mem[nf.FramesStart:nf.PrivateStart]}}
+	c := &Compiled{mem: mem, manifest: manifest, w: window{packet.DescsAt(mem[nf.DescStart:]), mem[nf.FramesStart:nf.PrivateStart]}}
 	if err := c.load(path); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -139,6 +140,7 @@ func (c *Compiled) Configure(config []byte) error {
 	if err := unix.Madvise(c.mem[nf.SlotsStart:], unix.MADV_DONTNEED); err != nil { // zero from now on
 		return fmt.Errorf("clear the flow state: %w", err)
 	}
+	c.slotBytes = c.manifest.FlowState(config)
 	copy(c.mem[nf.ConfigStart:nf.ConfigStart+nf.ConfigMax], config)
 	if code := C.call_configure(c.configure, nf.ConfigStart, C.uint32_t(len(config))); code != 0 {
 		return &RefusedError{Code: int32(code)}

@@ -87,11 +87,11 @@ func newCompiled(tb testing.TB, name string, flags ...string) *Compiled {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	slotBytes, err := flowStateBytes(filepath.Join("..", "catalog", name))
+	manifest, err := readManifest(filepath.Join("..", "catalog", name))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c, err := LoadCompiled(path, slotBytes)
+	c, err := LoadCompiled(path, manifest)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -181,6 +181,8 @@ var configs = map[string][]string{
 		`{"rate":20,"burst":5}`,
 		`{"rate":200000,"unit":"bps","burst":40000,"prefix4":24,"prefix6":32,"max_sources":8}`,
 		`{"rate":1,"burst":1,"prefix4":0,"prefix6":0,"max_sources":1}`,
+		`{"key":"flow","rate":30,"burst":8}`,
+		`{"key":"flow","rate":40,"burst":20,"also":{"rate":60000,"unit":"bps","burst":30000}}`,
 	},
 	"hop": {
 		`{}`,
@@ -223,7 +225,7 @@ func TestBurstsDoNotMatter(t *testing.T) {
 			r := newSandboxed(t, name)
 			rng := rand.New(rand.NewPCG(1, 2))
 			for path, packets := range capturePackets(t) {
-				config := []byte(configs[name][1])
+				config := []byte(pick(newGen(rng.Uint64()), configs[name]...))
 				if err := r.Configure(config); err != nil {
 					t.Fatal(err)
 				}

@@ -160,14 +160,15 @@ func (g gen) icmpError(of Packet, now uint64) Packet {
 
 // traffic draws packets that make sense to a function.
 func (g gen) traffic(tb testing.TB, function string, n int) []Packet {
-	if stateful[function] {
+	if stateful[function] && (function != "ratelimit" || g.oneIn(2)) {
 		return g.talks(tb, n)
 	}
 	return g.packets(n)
 }
 
-// stateful are the functions that keep flow state.
-var stateful = map[string]bool{"firewall": true, "flowstat": true}
+// stateful are the functions that keep flow state, if perhaps not with every
+// configuration.
+var stateful = map[string]bool{"firewall": true, "flowstat": true, "ratelimit": true}
 
 // TestStatefulRandom compares the functions with flow state over 100,000 packets
 // and more, and sees to it that they drop for every reason they have.
@@ -185,7 +186,7 @@ func TestStatefulRandom(t *testing.T) {
 				}
 			}
 			t.Logf("reasons %v", seen)
-			if want := map[string]int{"firewall": 5, "flowstat": 1}[name]; len(seen) != want {
+			if want := map[string]int{"firewall": 5, "flowstat": 1, "ratelimit": 2}[name]; len(seen) != want {
 				t.Errorf("reasons %v, want %d with 0 for passing: too narrow a world", seen, want)
 			}
 		})

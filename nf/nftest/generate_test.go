@@ -170,7 +170,11 @@ func (g gen) config(function string) []byte {
 		g.maybe(c, "prefix6", g.IntN(129))
 		g.maybe(c, "max_sources", pick(g, 1, 4, 5, 100))
 		g.maybe(c, "seed", g.Int64())
-		g.maybe(c, "key", "src")
+		g.maybe(c, "key", pick(g, "src", "flow"))
+		also := map[string]any{"rate": pick(g, 1, 5, 100_000)}
+		g.maybe(also, "unit", pick(g, "pps", "bps"))
+		g.maybe(also, "burst", pick(g, 3, 20_000))
+		g.maybe(c, "also", also)
 	case "flowstat":
 		c = map[string]any{}
 		g.maybe(c, "tcp_rtt", g.oneIn(3))

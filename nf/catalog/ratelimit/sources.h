@@ -13,14 +13,15 @@
 #include "sfc_inet.h"
 #include "sfc_mem.h"
 
+#include "bucket.h"
+
 #define WAYS 8
 #define TAG_USED 0x8000 // the place is taken
 #define TAG_IP6 0x4000
 
 struct source {
 	struct sfc_addr addr;
-	uint64_t tokens;
-	uint64_t seen_ns;
+	struct bucket bucket;
 };
 
 typedef uint16_t tags __attribute__((vector_size(2 * WAYS)));
@@ -81,7 +82,7 @@ static struct source *sources_place(struct set *set, uint16_t tag, struct sfc_ad
 		at = (uint32_t)__builtin_ctz(empty);
 	else
 		for (uint32_t i = 1; i < WAYS; i++)
-			if (set->way[i].seen_ns < set->way[at].seen_ns)
+			if (set->way[i].bucket.seen_ns < set->way[at].bucket.seen_ns)
 				at = i;
 	set->tag[at] = tag;
 	set->way[at].addr = a;
@@ -90,7 +91,7 @@ static struct source *sources_place(struct set *set, uint16_t tag, struct sfc_ad
 
 // sources_get returns the bucket of a source, whose content is the caller's to
 // set when found is not FOUND.
-static inline struct source *sources_get(struct sources *s, struct sfc_addr a, bool ip6, enum found *found) {
+static inline __attribute__((always_inline)) struct source *sources_get(struct sources *s, struct sfc_addr a, bool ip6, enum found *found) {
 	uint64_t h = sources_hash(a, s->seed);
 	struct set *set = &s->sets[h & s->mask];
 	uint16_t tag = (uint16_t)(TAG_USED | (ip6 ? TAG_IP6 : 0) | (h >> 50));
