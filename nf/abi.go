@@ -27,8 +27,11 @@ const (
 	NumCounters = 512
 	ConfigStart = PrivateStart + 0x1_0000
 	// ConfigMax is the longest configuration in bytes.
-	ConfigMax  = 0x10_0000
-	SlotsStart = 0x0900_0000
+	ConfigMax = 0x10_0000
+	// OldStateStart is where sfc_slot_migrate finds a flow's state as the
+	// version before left it: a copy, at most [MaxFlowState] bytes.
+	OldStateStart = PrivateStart + 0x8000
+	SlotsStart    = 0x0900_0000
 	// DataStart is where a module's data begins (--global-base).
 	DataStart = 0x1000_0000
 )
@@ -42,6 +45,7 @@ const (
 	ExportTick      = "sfc_tick"
 	ExportFlowEnd   = "sfc_flow_end"
 	ExportRequest   = "sfc_request"
+	ExportMigrate   = "sfc_slot_migrate"
 	ImportModule    = "sfc"
 	ImportLog       = "log"
 	ImportBind      = "flow_bind"

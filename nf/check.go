@@ -32,6 +32,7 @@ var (
 		ExportTick:    {Params: []ValType{I64}},
 		ExportFlowEnd: {Params: []ValType{I32}},
 		ExportRequest: {Params: []ValType{I32, I32}, Results: []ValType{I64}},
+		ExportMigrate: {Params: []ValType{I32, I32, I32}}, // old state, its length in bytes, slot
 	}
 )
 
@@ -164,7 +165,7 @@ func (c *check) exports(manifest *Manifest) {
 	for _, name := range []string{ExportMarker, ExportConfigure, ExportProcess} {
 		c.function(name, RequiredExports[name], name != ExportMarker) // a missing marker is reported as the wrong ABI
 	}
-	for _, name := range []string{ExportTick, ExportFlowEnd, ExportRequest} {
+	for _, name := range []string{ExportTick, ExportFlowEnd, ExportRequest, ExportMigrate} {
 		c.function(name, OptionalExports[name], false)
 	}
 	for _, e := range c.m.Exports {
@@ -176,6 +177,9 @@ func (c *check) exports(manifest *Manifest) {
 	}
 	if _, ok := c.m.export(ExportFlowEnd); ok && manifest != nil && manifest.FlowStateBytes == 0 {
 		c.refuse(ErrManifest, "declare flow_state_bytes or drop the export: without flow state no flow ends", "export %q without flow_state_bytes", ExportFlowEnd)
+	}
+	if _, ok := c.m.export(ExportMigrate); ok && manifest != nil && manifest.FlowStateBytes == 0 {
+		c.refuse(ErrManifest, "declare flow_state_bytes or drop the export: there is no slot to migrate to", "export %q without flow_state_bytes", ExportMigrate)
 	}
 }
 

@@ -129,6 +129,8 @@ func TestCheckEdges(t *testing.T) {
 		{`(global $__stack_pointer (mut i32) (i32.const 0x10000000))`, ErrStack, "stack inside the window: starts at 0x10000000"},
 		{`(global $__stack_pointer (mut i32) (i32.const 0x01000001))`, ErrStack, "stack inside the window"},
 		{`(global $__stack_pointer (mut i32) (i32.const 0x00100001))`, ErrLimit, "stack of 1048577 bytes"},
+		{`(func (export "sfc_slot_migrate") (param i32 i32 i32))`, ErrManifest, `export "sfc_slot_migrate" without flow_state_bytes: declare flow_state_bytes or drop the export`},
+		{`(func (export "sfc_slot_migrate") (param i32 i32))`, ErrExport, `export "sfc_slot_migrate" of type (i32, i32) -> ()`},
 		{`(func (export "sfc_flow_end") (param i64))`, ErrExport, `export "sfc_flow_end" of type (i64) -> ()`},
 	} {
 		wantRefusal(t, Check(inspect(t, moduleText(tt.more)), Limits{}), tt.kind, tt.want)

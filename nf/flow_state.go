@@ -2,6 +2,7 @@ package nf
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 )
@@ -26,11 +27,34 @@ func (m *Manifest) FlowState(config []byte) int {
 	return m.FlowStateBytes
 }
 
+// StateLayout names the layout of the function's flow state with a
+// configuration: what its bytes mean, and how many there are. Two functions
+// whose layouts are equal can take over each other's state. Empty when there
+// is none.
+func (m *Manifest) StateLayout(config []byte) string {
+	size := m.FlowState(config)
+	switch {
+	case size == 0:
+		return ""
+	case m.FlowStateLayout != "":
+		return fmt.Sprintf("layout %s, %d bytes", m.FlowStateLayout, size)
+	}
+	return fmt.Sprintf("function %s, %d bytes", m.Name, size)
+}
+
 // checkFlowState checks the fields about flow state.
 func (d *manifestDecoder) checkFlowState(m *Manifest) {
 	const most = 8
 	if m.BothDirections && m.FlowStateBytes == 0 {
 		d.refuse("ask for it only together with flow_state_bytes: it says who shares that state", "both_directions without flow state")
+	}
+	if m.FlowStateLayout != "" {
+		if m.FlowStateBytes == 0 {
+			d.refuse("give it only together with flow_state_bytes: it says what they mean", "flow_state_layout without flow state")
+		}
+		if !layoutRE.MatchString(m.FlowStateLayout) {
+			d.refuse("use 1 to 63 of a-z, 0-9, '.', '/', '_' and '-', such as firewall/2", "flow_state_layout %q", abbreviate(m.FlowStateLayout))
+		}
 	}
 	switch n := len(m.FlowStateWhen); {
 	case n > 0 && m.FlowStateBytes == 0:

@@ -29,3 +29,22 @@ func TestFlowState(t *testing.T) {
 		}
 	}
 }
+
+// Layouts are equal when their names and sizes are, and a name of its own
+// stands for the function's.
+func TestStateLayout(t *testing.T) {
+	for _, tt := range []struct{ fields, config, want string }{
+		{``, `{}`, ""},
+		{`,"flow_state_bytes":16`, `{}`, "function fw, 16 bytes"},
+		{`,"flow_state_bytes":16,"flow_state_layout":"firewall/2"`, `{}`, "layout firewall/2, 16 bytes"},
+		{`,"flow_state_bytes":16,"flow_state_layout":"firewall/2","flow_state_when":{"key":"flow"}`, `{}`, ""},
+	} {
+		m, err := ParseManifest([]byte(`{"name":"fw","version":"1.0.0","abi":1` + tt.fields + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.StateLayout([]byte(tt.config)); got != tt.want {
+			t.Errorf("%s: layout %q, want %q", tt.fields, got, tt.want)
+		}
+	}
+}

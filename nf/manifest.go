@@ -44,6 +44,14 @@ type Manifest struct {
 	// FlowStateWhen says when there is that state: when each of these fields
 	// of the configuration is given and is this string. Empty: always.
 	FlowStateWhen map[string]string
+	// FlowStateLayout names what the bytes of that state mean, such as
+	// "firewall/2": versions of a function with equal names and sizes take
+	// over each other's state as it is. Empty: the module's name stands for
+	// it.
+	FlowStateLayout string
+	// LiveConfigure says that sfc_configure may be called again on an instance
+	// that serves packets.
+	LiveConfigure bool
 	// BothDirections says that both directions of a flow must reach the same
 	// instance and state.
 	BothDirections bool
@@ -64,6 +72,7 @@ type Manifest struct {
 var (
 	labelRE   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	metricRE  = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+	layoutRE  = regexp.MustCompile(`^[a-z0-9][a-z0-9./_-]{0,62}$`)
 	versionRE = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)` +
 		`(-((0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?` +
 		`(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$`) // semver.org, version 2.0.0
@@ -94,6 +103,8 @@ func ParseManifest(data []byte) (*Manifest, error) {
 	decodeField(&d, "version", "a string", true, &m.Version)
 	decodeField(&d, "flow_state_bytes", "an integer", false, &m.FlowStateBytes)
 	decodeField(&d, "flow_state_when", "an object of strings", false, &m.FlowStateWhen)
+	decodeField(&d, "flow_state_layout", "a string", false, &m.FlowStateLayout)
+	decodeField(&d, "live_configure", "true or false", false, &m.LiveConfigure)
 	decodeField(&d, "both_directions", "true or false", false, &m.BothDirections)
 	decodeField(&d, "counters", "an array of strings", false, &m.Counters)
 	decodeField(&d, "drop_reasons", "an array of strings", false, &m.DropReasons)

@@ -174,6 +174,19 @@ static inline void *sfc_slot(const struct sfc_desc *d, uint32_t flow_state_bytes
 	return sfc_at(SFC_SLOTS_START + d->slot * flow_state_bytes);
 }
 
+// sfc_slot_of returns the state in a slot, for sfc_flow_end and sfc_slot_migrate,
+// which are told the slot itself.
+static inline void *sfc_slot_of(uint32_t slot, uint32_t flow_state_bytes) {
+	return sfc_at(SFC_SLOTS_START + slot * flow_state_bytes);
+}
+
+// sfc_old_state returns what sfc_slot_migrate(old, old_len, slot) is given: a
+// copy of a flow's state as the version before left it, or NULL when it has not
+// the size of that version's struct.
+static inline const void *sfc_old_state(uint32_t old, uint32_t old_len, uint32_t size) {
+	return old_len == size ? sfc_at(old) : NULL;
+}
+
 // sfc_abi_v1 says which ABI the module was made for.
 SFC_EXPORT(sfc_abi_v1) __attribute__((weak)) void sfc_abi_v1(void) {}
 
