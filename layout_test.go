@@ -54,13 +54,16 @@ var levels = map[string]int{
 	"nf/nftest":  3,
 
 	// What knows them all.
-	"testbed/record":   4,
-	"testbed/replay":   4,
-	"testbed/scenario": 4,
+	"ctrl/agent": 4,
+
+	// Hosts and links around it.
+	"testbed/record":   5,
+	"testbed/replay":   5,
+	"testbed/scenario": 5,
 
 	// Programs.
-	"cmd/sfcctl":      5,
-	"testbed/testsum": 5,
+	"cmd/sfcctl":      6,
+	"testbed/testsum": 6,
 }
 
 // owners says which packages may import a dependency, so that it can be

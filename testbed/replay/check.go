@@ -12,7 +12,7 @@ import (
 
 // check compares what the kernel counted with what the tracker expected.
 func (l *live) check(t *tracker, rep *Report) error {
-	c, err := l.steer.Counters(portIn)
+	c, err := l.data.Steered(portIn)
 	if err != nil {
 		return err
 	}
@@ -58,16 +58,18 @@ func (r *Report) note(n uint64, format string, args ...any) {
 }
 
 // explain notes where the kernel dropped frames on their way through the
-// sockets. The worker has stopped: it owns some of the counters.
+// sockets. The workers have stopped: they own some of the counters.
 func (l *live) explain(rep *Report) error {
-	for port, socket := range l.sockets {
-		s, err := socket.Stats()
+	for port, name := range ports {
+		stats, err := l.data.SocketStats(port)
 		if err != nil {
 			return err
 		}
-		rep.note(s.RxDropped, "did not fit into the chunks of the socket on %s (%d bytes)", ports[port], packet.ChunkSize)
-		rep.note(s.RxRingFull, "found the RX ring of the socket on %s full", ports[port])
-		rep.note(s.TxRefused, "were refused by %s when they were sent", ports[port])
+		for _, s := range stats {
+			rep.note(s.RxDropped, "did not fit into the chunks of the socket on %s (%d bytes)", name, packet.ChunkSize)
+			rep.note(s.RxRingFull, "found the RX ring of the socket on %s full", name)
+			rep.note(s.TxRefused, "were refused by %s when they were sent", name)
+		}
 	}
 	return nil
 }

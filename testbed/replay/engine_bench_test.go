@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"sfc/ctrl/agent"
 	"sfc/dataplane"
 	"sfc/dataplane/packet"
 )
@@ -41,24 +42,23 @@ func BenchmarkMemoryMode(b *testing.B) {
 }
 
 func benchmarkEngine(b *testing.B, chainFiles []string, size, flows int) {
-	e, err := newEngine(Options{Chains: chainFiles, timeEvery: 16}.withDefaults(), ports)
+	e, err := benchEngine(chainFiles)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer e.close()
-	frames := e.region.Bytes()
-	st := &steering{table: e.table, port: e.plan.Ports[portIn]}
-	templates := benchTemplates(b, st, e.key, size, flows)
-	in := dataplane.NewMemPort(frames, e.pool, templates, 0, 1_000_000) // warms up
-	out := dataplane.NewMemPort(frames, e.pool, nil, 0, 0)
-	cfg := e.workerConfig(nil, Options{Clock: ClockWall})
-	cfg.Observer = nil
-	cfg.Ports = []dataplane.Port{in, out}
-	w, err := dataplane.NewWorker(cfg)
+	defer e.Close()
+	st := &steering{table: e.Table(), port: e.Plan().Ports[portIn]}
+	templates := benchTemplates(b, st, e.HashKey(), size, flows)
+	var in, out *dataplane.MemPort
+	err = e.ConnectMemory(func(m agent.Memory) []dataplane.Port {
+		in = dataplane.NewMemPort(m.Region, m.Pool, templates, 0, 1_000_000) // warms up
+		out = dataplane.NewMemPort(m.Region, m.Pool, nil, 0, 0)
+		return []dataplane.Port{in, out}
+	}, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	w.Run(func() bool {
+	err = e.Run(func() bool {
 		if in.Left > 0 {
 			return false
 		}
@@ -70,14 +70,23 @@ func benchmarkEngine(b *testing.B, chainFiles []string, size, flows int) {
 		return true
 	})
 	b.StopTimer()
-	if err := w.Verify(); err != nil {
+	if err != nil {
 		b.Fatal(err)
 	}
-	c := w.Counters()
+	c := e.Workers()[0]
 	if c.Dropped != 0 || c.Sent != c.Received {
-		b.Fatalf("received %d, sent %d, dropped %d: the traffic must pass; %+v", c.Received, c.Sent, c.Dropped, e.groups[0].Stats())
+		b.Fatalf("received %d, sent %d, dropped %d: the traffic must pass; %+v", c.Received, c.Sent, c.Dropped, e.Functions(0))
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mpps")
+}
+
+// benchEngine is a data plane that nobody watches.
+func benchEngine(chainFiles []string) (*agent.Engine, error) {
+	specs, err := agent.LoadSpecs(chainFiles)
+	if err != nil {
+		return nil, err
+	}
+	return agent.Open(agent.Options{Specs: specs, Ports: ports})
 }
 
 // benchChain writes a chain file: no functions, or the four of the example

@@ -7,12 +7,8 @@ import (
 	"os"
 
 	"sfc/bpf"
-	"sfc/chains"
-	"sfc/dataplane"
-	"sfc/dataplane/classify"
-	"sfc/dataplane/cpu"
+	"sfc/ctrl/agent"
 	"sfc/dataplane/packet"
-	"sfc/dataplane/xsk"
 	"sfc/testbed/netns"
 	"sfc/testbed/trafgen"
 )
@@ -29,11 +25,7 @@ type live struct {
 	in, out                *netns.Link // in the engine's namespace
 	c0, s0                 *netns.Link
 
-	steer   *bpf.Steering
-	umem    *xsk.UMEM
-	sockets []*xsk.Socket
-	stack   *dataplane.Tap
-	worker  *dataplane.Worker
+	data *agent.Engine // the data plane in the engine's namespace
 
 	sender    *trafgen.Sender
 	receivers []*trafgen.Receiver // by port
@@ -54,9 +46,9 @@ func (l *live) close() error {
 // keepPrefix begins the names of namespaces that --keep leaves behind.
 const keepPrefix = "sfc-"
 
-// openLive builds the world and starts the worker.
-func openLive(e *engine, t *tracker, rep *Report, opts Options) (_ *live, err error) {
-	l := &live{}
+// openLive builds the world around a data plane and starts its workers.
+func openLive(e *agent.Engine, rep *Report, opts Options) (_ *live, err error) {
+	l := &live{data: e}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.unpin(), l.close())
@@ -70,10 +62,10 @@ func openLive(e *engine, t *tracker, rep *Report, opts Options) (_ *live, err er
 			return nil, err
 		}
 	}
-	if err := l.engine.Do(func() error { return l.attach(e, rep, opts) }); err != nil {
+	if err := l.connect(rep, opts); err != nil {
 		return nil, err
 	}
-	if err := l.start(e, t, rep, opts); err != nil {
+	if err := e.Start(); err != nil {
 		return nil, err
 	}
 	return l, l.ends()
@@ -127,88 +119,26 @@ func (l *live) keep() error {
 	return nil
 }
 
-// policies translates the plan's word for the steering program.
-var policies = map[chains.Unmatched]classify.Policy{
-	chains.UnmatchedPass:    classify.Pass,
-	chains.UnmatchedForward: classify.Forward,
-	chains.UnmatchedDrop:    classify.Drop,
-}
-
-// attach loads the steering, opens the sockets and connects the two. It runs
-// in the engine's namespace.
-func (l *live) attach(e *engine, rep *Report, opts Options) (err error) {
-	cfg := bpf.Config{Table: e.table, HashKey: e.key}
-	links := []*netns.Link{l.in, l.out}
-	for i, p := range e.plan.Ports {
-		cfg.Ports = append(cfg.Ports, bpf.PortConfig{
-			Ifindex: links[i].Index, Unmatched: policies[p.Unmatched], Pair: max(p.Forward, 0),
-		})
-	}
-	if l.steer, err = bpf.Load(cfg); err != nil {
-		return err
-	}
-	l.push(l.steer.Close)
+// connect gives the data plane its ports and notes what is in force.
+func (l *live) connect(rep *Report, opts Options) error {
 	mode := bpf.Native
 	if opts.Generic {
 		mode = bpf.Generic
 	}
-	inForce, err := l.steer.Attach(portIn, mode)
+	err := l.engine.Do(func() error {
+		return l.data.Connect([]agent.Port{{Ifindex: l.in.Index, Mode: mode}, {Ifindex: l.out.Index, SendOnly: true}})
+	})
 	if err != nil {
 		return err
 	}
-	rep.Mode.Attach = inForce.String()
-
-	if l.umem, err = xsk.NewUMEM(e.region.Bytes(), e.pool); err != nil {
-		return err
-	}
-	for i, link := range links {
-		s, err := xsk.Open(l.umem, link.Index, 0, xsk.Options{})
-		if err != nil {
-			return fmt.Errorf("port %s: %w", ports[i], err)
-		}
-		l.push(s.Close)
-		l.sockets = append(l.sockets, s)
-	}
-	info := l.sockets[portIn].Info()
-	rep.Mode.Bind, rep.Mode.NeedWakeup, rep.Mode.TxBudget = info.String(), info.NeedWakeup, int(info.TxBudget)
-	if err := l.steer.SetSocket(portIn, 0, l.sockets[portIn].PollFD()); err != nil {
-		return err
-	}
-	if l.stack, err = dataplane.OpenTap("sfc-stack"); err != nil {
-		// Without a TAP device only the verdict Pass has nowhere to go.
+	l.push(func() error { return errors.Join(l.data.Stop(), l.explain(rep), l.data.Disconnect()) })
+	m := l.data.Mode()
+	rep.Mode.Attach, rep.Mode.Bind, rep.Mode.NeedWakeup, rep.Mode.TxBudget = m.Attach[portIn], m.Bind, m.NeedWakeup, m.TxBudget
+	rep.Mode.Workers, rep.Mode.Core, rep.Mode.Stack = len(m.Cores), m.Cores[0], "tap"
+	if m.NoStack != nil {
 		rep.Mode.Stack = "none"
-		rep.Notes = append(rep.Notes, fmt.Sprintf("packets that functions pass to the kernel are dropped as stack_full: %v", err))
-		return nil
+		rep.Notes = append(rep.Notes, fmt.Sprintf("packets that functions pass to the kernel are dropped as stack_full: %v", m.NoStack))
 	}
-	rep.Mode.Stack = "tap"
-	l.push(l.stack.Close)
-	return nil
-}
-
-// start starts the worker.
-func (l *live) start(e *engine, t *tracker, rep *Report, opts Options) (err error) {
-	cfg := e.workerConfig(t, opts)
-	for _, s := range l.sockets {
-		cfg.Ports = append(cfg.Ports, s)
-	}
-	if l.stack != nil {
-		cfg.Stack = l.stack
-	}
-	if cores := cpu.Allowed(); len(cores) > 0 {
-		cfg.Core = cores[len(cores)-1]
-	}
-	if l.worker, err = dataplane.NewWorker(cfg); err != nil {
-		return err
-	}
-	rep.Mode.Workers, rep.Mode.Core = 1, cfg.Core
-	if err := l.worker.Start(); err != nil {
-		return err
-	}
-	l.push(func() error {
-		err := l.worker.Stop()
-		rep.Worker = workerReport(l.worker.Counters())
-		return errors.Join(err, l.worker.Verify(), l.explain(rep))
-	})
 	return nil
 }
 
@@ -241,8 +171,8 @@ func (l *live) ends() (err error) {
 }
 
 // runLive sends the capture through a world of its own.
-func runLive(ctx context.Context, e *engine, src *source, t *tracker, rep *Report, opts Options) (err error) {
-	l, err := openLive(e, t, rep, opts)
+func runLive(ctx context.Context, e *agent.Engine, src *source, t *tracker, rep *Report, opts Options) (err error) {
+	l, err := openLive(e, rep, opts)
 	if err != nil {
 		return err
 	}
@@ -250,7 +180,7 @@ func runLive(ctx context.Context, e *engine, src *source, t *tracker, rep *Repor
 	if err := t.open(); err != nil {
 		return errors.Join(err, l.unpin())
 	}
-	if err := l.run(ctx, src, t, rep, opts, &steering{table: e.table, port: e.plan.Ports[portIn]}); err != nil {
+	if err := l.run(ctx, src, t, rep, opts, &steering{table: e.Table(), port: e.Plan().Ports[portIn]}); err != nil {
 		return err
 	}
 	return l.check(t, rep)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 
+	"sfc/ctrl/agent"
 	"sfc/dataplane"
 	"sfc/dataplane/packet"
 )
@@ -116,19 +117,19 @@ const attachOffline = "offline"
 
 // runOffline takes the capture through the worker on this goroutine's
 // schedule: no root, no kernel, the same code from burst to verdict.
-func runOffline(ctx context.Context, e *engine, src *source, t *tracker, rep *Report, opts Options) error {
-	cfg := e.workerConfig(t, opts)
-	cfg.Stack = stackSink{}
+func runOffline(ctx context.Context, e *agent.Engine, src *source, t *tracker, rep *Report, opts Options) error {
 	in := &capturePort{
-		index: portIn, region: cfg.Region, pool: e.pool, t: t, source: src, key: e.key, ctx: ctx,
-		steer: &steering{table: e.table, port: e.plan.Ports[portIn]}, burst: opts.Burst, clock: dataplane.NewClock(),
+		index: portIn, t: t, source: src, key: e.HashKey(), ctx: ctx, burst: opts.Burst, clock: dataplane.NewClock(),
+		steer: &steering{table: e.Table(), port: e.Plan().Ports[portIn]},
 	}
 	if in.burst == 0 {
 		in.burst = packet.BurstSize
 	}
-	out := &capturePort{index: portOut, region: cfg.Region, pool: e.pool, t: t}
-	cfg.Ports = []dataplane.Port{in, out}
-	w, err := dataplane.NewWorker(cfg)
+	out := &capturePort{index: portOut, t: t}
+	err := e.ConnectMemory(func(m agent.Memory) []dataplane.Port {
+		in.region, in.pool, out.region, out.pool = m.Region, m.Pool, m.Region, m.Pool
+		return []dataplane.Port{in, out}
+	}, stackSink{})
 	if err != nil {
 		return err
 	}
@@ -136,12 +137,11 @@ func runOffline(ctx context.Context, e *engine, src *source, t *tracker, rep *Re
 		return err
 	}
 	rep.Mode.Attach, rep.Mode.Bind, rep.Mode.Workers, rep.Mode.Core, rep.Mode.Stack = attachOffline, "memory", 1, -1, "none"
-	w.Run(func() bool {
+	err = e.Run(func() bool {
 		opts.Progress(int(t.progress()), src.total())
 		return in.done && t.idle()
 	})
-	rep.Worker = workerReport(w.Counters())
-	if err := w.Verify(); err != nil {
+	if err != nil {
 		return err
 	}
 	return in.err

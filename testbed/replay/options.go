@@ -53,9 +53,6 @@ type Options struct {
 	// Burst is the most packets the worker takes at once offline. Default
 	// packet.BurstSize.
 	Burst int
-	// timeEvery is how many bursts pass between two that are timed, a power of
-	// two. Default 1: captures are short. Benchmarks leave it to the runtime.
-	timeEvery int
 	// Limits are checked on every module.
 	Limits nf.Limits
 	// Progress is called now and then with the packets whose fate is known
@@ -68,9 +65,6 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Loop == 0 {
 		o.Loop = 1
-	}
-	if o.timeEvery == 0 {
-		o.timeEvery = 1
 	}
 	if o.Clock == "" {
 		o.Clock = ClockCapture
@@ -114,6 +108,9 @@ const (
 	portIn = iota
 	portOut
 )
+
+// timeEvery has every burst timed: captures are short.
+const timeEvery = 1
 
 // settleTimeout is how long nothing may move before packets that functions
 // damaged are sorted out.

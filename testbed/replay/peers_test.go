@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sfc/bpf"
-	"sfc/dataplane"
+	"sfc/ctrl/agent"
 	"sfc/testbed/gate"
 	"sfc/testbed/netns"
 )
@@ -203,42 +203,24 @@ func measure(t *testing.T, p peer, size int) (mpps, load float64) {
 // startSFC runs this engine: the chain forward, and an empty one back.
 func startSFC(t *testing.T, w *peerWorld, chain string) (func(), func() time.Duration) {
 	t.Helper()
-	e := must(newEngine(Options{Chains: peerChains(t, chain), timeEvery: 16}.withDefaults(), ports))(t)
-	l := &live{in: w.in, out: w.out}
-	var rep Report
+	e := must(benchEngine(peerChains(t, chain)))(t)
 	err := w.dut.Do(func() error {
-		if err := l.attach(e, &rep, Options{}); err != nil {
-			return err
-		}
-		if _, err := l.steer.Attach(portOut, bpf.Native); err != nil {
-			return err
-		}
-		return l.steer.SetSocket(portOut, 0, l.sockets[portOut].PollFD())
+		return e.Connect([]agent.Port{{Ifindex: w.in.Index, Mode: bpf.Native}, {Ifindex: w.out.Index, Mode: bpf.Native}})
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := e.workerConfig(nil, Options{Clock: ClockWall})
-	cfg.Observer, cfg.Core = nil, 1
-	cfg.Ports = []dataplane.Port{l.sockets[portIn], l.sockets[portOut]}
-	worker := must(dataplane.NewWorker(cfg))(t)
-	if err := worker.Start(); err != nil {
+	if err := e.Start(); err != nil {
 		t.Fatal(err)
 	}
 	stop := func() {
-		if err := worker.Stop(); err != nil {
+		if err := e.Stop(); err != nil {
 			t.Error(err)
 		}
-		if err := worker.Verify(); err != nil {
-			t.Error(err)
-		}
-		if c := worker.Counters(); c.Received != c.Sent+c.Passed+c.Dropped {
+		if c := e.Workers()[0]; c.Received != c.Sent+c.Passed+c.Dropped {
 			t.Errorf("%+v does not add up", c)
 		}
-		if err := l.close(); err != nil {
-			t.Error(err)
-		}
-		if err := e.close(); err != nil {
+		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 	}

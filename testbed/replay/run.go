@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
-
-	"sfc/dataplane"
 )
 
 // Run replays a capture. The report is complete when err is nil. ErrUnbalanced
@@ -30,18 +27,13 @@ func Run(ctx context.Context, opts Options) (rep *Report, err error) {
 		return nil, err
 	}
 	defer src.close()
-	// A worker in a guest or a system call keeps its P for up to 20 us before
-	// the scheduler takes it away: leave some for the rest.
-	if n := runtime.NumCPU() + 2; runtime.GOMAXPROCS(0) < n {
-		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(n))
-	}
-	e, err := newEngine(opts, ports)
+	t := newTracker(opts, rep)
+	e, err := openEngine(opts, t)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, e.close()) }()
-	t := newTracker(opts, rep)
-	t.names = e.reasonName
+	defer func() { err = errors.Join(err, e.Close()) }()
+	t.names = e.ReasonName
 	defer func() { err = errors.Join(err, t.sinks.close()) }()
 	start := time.Now()
 	if opts.Offline {
@@ -55,7 +47,7 @@ func Run(ctx context.Context, opts Options) (rep *Report, err error) {
 	if rep.Seconds == 0 {
 		rep.Seconds = time.Since(start).Seconds()
 	}
-	e.describe(rep)
+	describe(e, rep)
 	t.finish()
 	if stopped := ctx.Err(); stopped != nil && errors.Is(err, stopped) {
 		err = fmt.Errorf("interrupted after %d packets: %w", rep.Sent, err)
@@ -81,8 +73,4 @@ func (t *tracker) finish() {
 		P50: t.latency.ValueAtQuantile(50), P99: t.latency.ValueAtQuantile(99),
 		P999: t.latency.ValueAtQuantile(99.9), Max: t.latency.Max(),
 	}
-}
-
-func workerReport(c dataplane.Counters) WorkerReport {
-	return WorkerReport{Turns: c.Turns, Sleeps: c.Sleeps, Received: c.Received, Sent: c.Sent, Passed: c.Passed, Dropped: c.Dropped}
 }

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"sfc/chains"
+	"sfc/ctrl/agent"
 	"sfc/dataplane/classify"
 	"sfc/dataplane/packet"
 )
@@ -51,7 +52,7 @@ func (s *steering) steer(frame []byte, cut bool) steered {
 	case len(frame) < packet.MinFrame:
 		return steered{verdict: steerDrop, reason: packet.ReasonMalformed.String(), unsendable: true}
 	}
-	d := s.table.Steer(portIn, policies[s.port.Unmatched], frame)
+	d := s.table.Steer(portIn, agent.Policies[s.port.Unmatched], frame)
 	switch d.Action {
 	case classify.Claim:
 		return steered{verdict: steerPath, path: d.Path, info: d.Info}

@@ -106,7 +106,7 @@ func (l *live) collect(t *tracker, wait bool) error {
 			got = true
 		}
 	}
-	seq, err := l.steer.Seq(portIn)
+	seq, err := l.data.Seq(portIn)
 	if err != nil {
 		return err
 	}

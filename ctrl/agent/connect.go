@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+
+	"sfc/bpf"
+	"sfc/chains"
+	"sfc/dataplane"
+	"sfc/dataplane/classify"
+	"sfc/dataplane/packet"
+	"sfc/dataplane/xsk"
+)
+
+// Errors returned by this package.
+var (
+	// ErrConnected: the engine has its ports already.
+	ErrConnected = errors.New("engine is connected already")
+	// ErrNotConnected: the engine has no ports yet.
+	ErrNotConnected = errors.New("engine is not connected")
+)
+
+// Policies are the plan's words for unmatched packets as the steering program
+// takes them.
+var Policies = map[chains.Unmatched]classify.Policy{
+	chains.UnmatchedPass:    classify.Pass,
+	chains.UnmatchedForward: classify.Forward,
+	chains.UnmatchedDrop:    classify.Drop,
+}
+
+// stackName is the TAP device through which packets go to the kernel's stack.
+const stackName = "sfc-stack"
+
+// Connect loads the steering programs, attaches them to the ports, opens a
+// socket per port and worker, and connects the two. Interfaces are those of the
+// network namespace of the calling thread. Needs root. Workers do not run yet.
+func (e *Engine) Connect(ports []Port) (err error) {
+	switch {
+	case e.connected != nil:
+		return ErrConnected
+	case len(ports) != len(e.plan.Ports):
+		return fmt.Errorf("%d interfaces for %d ports: name one for each", len(ports), len(e.plan.Ports))
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Disconnect())
+		}
+	}()
+	if err := e.attach(ports); err != nil {
+		return err
+	}
+	if e.umem, err = xsk.NewUMEM(e.region.Bytes(), e.workers[0].pool); err != nil {
+		return err
+	}
+	for _, w := range e.workers {
+		if err := e.openSockets(w, ports); err != nil {
+			return err
+		}
+	}
+	info := e.workers[0].sockets[0].Info()
+	e.mode.Bind, e.mode.NeedWakeup, e.mode.TxBudget = info.String(), info.NeedWakeup, int(info.TxBudget)
+	var stack dataplane.Stack
+	if e.stack, err = dataplane.OpenTap(stackName); err == nil {
+		e.connected.push(e.stack.Close)
+		stack = e.stack
+	} else {
+		// Without a TAP device only the verdict Pass has nowhere to go.
+		e.mode.NoStack = err
+	}
+	for _, w := range e.workers {
+		list := make([]dataplane.Port, len(w.sockets))
+		for i, s := range w.sockets {
+			list[i] = s
+		}
+		if err := e.newRun(w, list, stack); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attach loads and attaches the steering.
+func (e *Engine) attach(ports []Port) (err error) {
+	cfg := bpf.Config{Table: e.table, HashKey: e.key}
+	for i, p := range e.plan.Ports {
+		cfg.Ports = append(cfg.Ports, bpf.PortConfig{
+			Ifindex: ports[i].Ifindex, Unmatched: Policies[p.Unmatched], Pair: max(p.Forward, 0),
+		})
+	}
+	if e.steer, err = bpf.Load(cfg); err != nil {
+		return err
+	}
+	e.connected.push(e.steer.Close)
+	e.mode.Attach = make([]string, len(ports))
+	for i, p := range ports {
+		if p.SendOnly {
+			continue
+		}
+		inForce, err := e.steer.Attach(i, p.Mode)
+		if err != nil {
+			return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
+		}
+		e.mode.Attach[i] = inForce.String()
+	}
+	return nil
+}
+
+// openSockets opens a worker's sockets and gives them to the steering.
+func (e *Engine) openSockets(w *worker, ports []Port) error {
+	for i, p := range ports {
+		s, err := xsk.Open(e.umem, p.Ifindex, 0, xsk.Options{})
+		if err != nil {
+			return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
+		}
+		e.connected.push(s.Close)
+		w.sockets = append(w.sockets, s)
+		if p.SendOnly {
+			continue
+		}
+		if err := e.steer.SetSocket(i, 0, s.PollFD()); err != nil {
+			return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
+		}
+	}
+	return nil
+}
+
+// newRun makes the worker that will run.
+func (e *Engine) newRun(w *worker, ports []dataplane.Port, stack dataplane.Stack) (err error) {
+	if w.run, err = dataplane.NewWorker(e.config(w, ports, stack)); err != nil {
+		return err
+	}
+	e.connected.push(w.run.Stop)
+	return nil
+}
+
+// Memory is where the ports of a worker find frames and free chunks.
+type Memory struct {
+	Worker int
+	Region []byte
+	Pool   *packet.Pool
+}
+
+// ConnectMemory gives the workers ports in memory: no kernel, no root. Packets
+// for the kernel's stack go to stack.
+func (e *Engine) ConnectMemory(ports func(Memory) []dataplane.Port, stack dataplane.Stack) error {
+	if e.connected != nil {
+		return ErrConnected
+	}
+	for _, w := range e.workers {
+		if err := e.newRun(w, ports(Memory{w.index, e.region.Bytes(), w.pool}), stack); err != nil {
+			return errors.Join(err, e.Disconnect())
+		}
+	}
+	return nil
+}
+
+// Disconnect stops the workers and takes sockets and steering down. What was
+// counted stays. It may be called again.
+func (e *Engine) Disconnect() error {
+	err := errors.Join(e.Stop(), e.connected.run())
+	for _, w := range e.workers {
+		w.sockets = nil
+	}
+	return err
+}

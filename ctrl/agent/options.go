@@ -1,0 +1,112 @@
+package agent
+
+import (
+	"fmt"
+
+	"sfc/bpf"
+	"sfc/chains"
+	"sfc/dataplane"
+	"sfc/dataplane/cpu"
+	"sfc/nf"
+	"sfc/nf/wasm"
+)
+
+// Options configure an [Engine]. Specs and Ports are required.
+type Options struct {
+	// Specs are the chains, each with its functions' Config set, as
+	// [chains.Load] gives them.
+	Specs []chains.Spec
+	// Ports are the names of the ports, in index order.
+	Ports []string
+	// Workers is the number of workers. Default 1, at most MaxWorkers.
+	Workers int
+	// Cores are the cores that the workers are pinned to, one each. Default:
+	// the last ones that this process may use; the first are where the kernel
+	// and everything else are.
+	Cores []int
+	// Limits are checked on every module.
+	Limits nf.Limits
+	// TimeEvery is how many bursts pass between two that are timed, a power of
+	// two. Default: the runtime's.
+	TimeEvery int
+	// PacketTime says that the observers set the time from packets; see
+	// [dataplane.Config].
+	PacketTime bool
+	// Observer returns a worker's observer. Nil: nobody watches.
+	Observer func(worker int) dataplane.Observer
+	// Events receives log lines, faults and alarms of functions, from several
+	// goroutines. Nil: they are dropped.
+	Events func(Event)
+}
+
+// MaxWorkers is how many workers an engine may have.
+const MaxWorkers = 1
+
+// Event is what a function of a chain did on one worker.
+type Event struct {
+	wasm.Event
+	Chain  string // its name
+	Worker int
+}
+
+// Port says where a port of the engine is. Its index is that of its name in
+// [Options].
+type Port struct {
+	// Ifindex is the interface, in the namespace of the thread that connects.
+	Ifindex int
+	// Mode is how the steering program sits on it. Default bpf.Auto.
+	Mode bpf.Mode
+	// SendOnly leaves the steering program away: nothing is taken in here.
+	SendOnly bool
+}
+
+func (o Options) withDefaults() Options {
+	if o.Workers == 0 {
+		o.Workers = 1
+	}
+	if o.Cores == nil {
+		o.Cores = lastCores(o.Workers)
+	}
+	if o.Events == nil {
+		o.Events = func(Event) {}
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	switch {
+	case o.Workers < 1 || o.Workers > MaxWorkers:
+		return fmt.Errorf("%d workers: want 1 to %d", o.Workers, MaxWorkers)
+	case len(o.Cores) != o.Workers:
+		return fmt.Errorf("%d cores for %d workers: name one for each", len(o.Cores), o.Workers)
+	}
+	return nil
+}
+
+// lastCores returns the last n cores that this process may use, the last one
+// first. Where there are too few, or the kernel does not say, workers are left
+// to the scheduler (-1).
+func lastCores(n int) []int {
+	allowed := cpu.Allowed()
+	cores := make([]int, n)
+	for i := range cores {
+		cores[i] = -1
+		if k := len(allowed) - 1 - i; k >= 0 {
+			cores[i] = allowed[k]
+		}
+	}
+	return cores
+}
+
+// LoadSpecs reads chain files.
+func LoadSpecs(files []string) ([]chains.Spec, error) {
+	specs := make([]chains.Spec, 0, len(files))
+	for _, file := range files {
+		spec, err := chains.Load(file)
+		if err != nil {
+			return nil, err
+		}
+		specs = append(specs, spec)
+	}
+	return specs, nil
+}
