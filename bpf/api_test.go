@@ -46,7 +46,7 @@ func TestPolicies(t *testing.T) {
 		}
 	}
 	// The rule of port 1 and the port's own number.
-	if err := s.SetSocket(1, 0, socket(t)); err != nil {
+	if err := s.SetSocket(1, 0, 0, socket(t)); err != nil {
 		t.Fatal(err)
 	}
 	if _, meta, _ := run(t, s, 1, build(eth(0x0800), ip4(out4, 48, 0), data(8))); meta == nil || meta.Path != 10 || meta.Port != 1 {
@@ -61,7 +61,7 @@ func TestSockets(t *testing.T) {
 		t.Errorf("with a socket: action %d", action)
 	}
 	for range 2 {
-		if err := s.ClearSocket(0, 0); err != nil {
+		if err := s.ClearSocket(0, 0, 0); err != nil {
 			t.Error(err)
 		}
 	}
@@ -69,11 +69,11 @@ func TestSockets(t *testing.T) {
 		t.Errorf("without a socket: action %d", action)
 	}
 	for _, queue := range []int{-1, MaxQueues} {
-		if err := s.SetSocket(0, queue, 0); !errors.Is(err, ErrNoPort) {
+		if err := s.SetSocket(0, queue, 0, 0); !errors.Is(err, ErrNoPort) {
 			t.Errorf("queue %d: %v", queue, err)
 		}
 	}
-	if err := s.SetSocket(1, 0, 0); !errors.Is(err, ErrNoPort) {
+	if err := s.SetSocket(1, 0, 0, 0); !errors.Is(err, ErrNoPort) {
 		t.Errorf("port 1 of 1: %v", err)
 	}
 	udp, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -81,7 +81,7 @@ func TestSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(udp)
-	if err := s.SetSocket(0, 0, udp); err == nil {
+	if err := s.SetSocket(0, 0, 0, udp); err == nil {
 		t.Error("a UDP socket was taken for an AF_XDP socket")
 	}
 }
@@ -151,7 +151,7 @@ func TestCloseKeepsCounters(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"update": s.Update(nil),
-		"socket": s.SetSocket(0, 0, 0),
+		"socket": s.SetSocket(0, 0, 0, 0),
 		"attach": func() error { _, err := s.Attach(0, Auto); return err }(),
 		"mode":   func() error { _, err := s.Mode(0); return err }(),
 	} {

@@ -20,8 +20,13 @@ import (
 	"sfc/dataplane/classify"
 )
 
-// MaxQueues is how many receive queues of a port can have a socket.
-const MaxQueues = 64
+// Limits of [Config].
+const (
+	// MaxQueues is how many receive queues of a port can have sockets.
+	MaxQueues = 64
+	// MaxChains is how many chains can be told apart: a rule each.
+	MaxChains = classify.MaxRules
+)
 
 // Mode is how a program sits on an interface.
 type Mode uint8
@@ -57,6 +62,26 @@ type Config struct {
 	// HashKey is the secret of the flow hash. Random, one per boot: whoever
 	// knows it can make all flows collide.
 	HashKey [2]uint64
+	// Workers is how many workers share the flows of each chain, at most
+	// steer.MaxWorkers; 0 means 1. With one worker neither owners nor pins
+	// are looked at.
+	Workers int
+	// Chains are the chains, by chain index, at most MaxChains. None means
+	// one chain without pins.
+	Chains []ChainConfig
+	// PathChain is the chain of each path of the table, by path index. Paths
+	// past its end belong to chain 0.
+	PathChain []uint16
+	// PinBytes is the size of [Steering.PinMemory], as steer.PinsSize says; 0
+	// means DefaultPinBytes. Not used when no chain has pins.
+	PinBytes int
+}
+
+// ChainConfig describes one chain.
+type ChainConfig struct {
+	// Pins says that functions of the chain give flows secondary tuples. Only
+	// frames of such chains pay for looking those up.
+	Pins bool
 }
 
 // PortConfig describes one port.
@@ -77,8 +102,8 @@ var (
 	ErrClosed = errors.New("closed")
 	// ErrConfig: the configuration contradicts itself.
 	ErrConfig = errors.New("bad steering configuration")
-	// ErrNoPort: no port or queue has the index.
-	ErrNoPort = errors.New("no such port or queue")
+	// ErrNoPort: no port, queue or worker has the index.
+	ErrNoPort = errors.New("no such port, queue or worker")
 	// ErrAttached: this port is attached already.
 	ErrAttached = errors.New("already attached")
 	// ErrOccupied: another XDP program is on the interface.
@@ -91,6 +116,9 @@ var (
 func (c *Config) validate() error {
 	if n := len(c.Ports); n == 0 || n > classify.MaxPorts {
 		return fmt.Errorf("%w: %d ports, want 1 to %d", ErrConfig, n, classify.MaxPorts)
+	}
+	if err := c.validateOwners(); err != nil {
+		return err
 	}
 	for i, p := range c.Ports {
 		if p.Ifindex <= 0 {

@@ -87,10 +87,10 @@ type counterView struct {
 // mapCounters maps the counters of one port.
 func mapCounters(counters, seq *ebpf.Map, cpus int) (_ *counterView, err error) {
 	v := &counterView{cpus: cpus}
-	if v.slots, err = mapReadOnly(counters); err != nil {
+	if v.slots, err = mapValues(counters, unix.PROT_READ); err != nil {
 		return nil, err
 	}
-	if v.next, err = mapReadOnly(seq); err != nil {
+	if v.next, err = mapValues(seq, unix.PROT_READ); err != nil {
 		return nil, errors.Join(err, unix.Munmap(v.slots))
 	}
 	return v, nil

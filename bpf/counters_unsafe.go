@@ -9,10 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mapReadOnly maps the values of an array map made with BPF_F_MMAPABLE.
-func mapReadOnly(m *ebpf.Map) ([]byte, error) {
-	n := int(m.MaxEntries() * m.ValueSize())
-	mem, err := unix.Mmap(m.FD(), 0, n, unix.PROT_READ, unix.MAP_SHARED)
+// mapValues maps the values of an array map made with BPF_F_MMAPABLE, for the
+// given protection, unix.PROT_*.
+func mapValues(m *ebpf.Map, prot int) ([]byte, error) {
+	n := int(m.MaxEntries()) * int(m.ValueSize())
+	mem, err := unix.Mmap(m.FD(), 0, n, prot, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes of %s: %w", n, m, err)
 	}

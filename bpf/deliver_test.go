@@ -43,7 +43,7 @@ func deliver(t *testing.T, mode Mode) {
 		return err
 	})
 	defer sock.Close()
-	if err := s.SetSocket(0, 0, sock.PollFD()); err != nil {
+	if err := s.SetSocket(0, 0, 0, sock.PollFD()); err != nil {
 		t.Fatal(err)
 	}
 

@@ -17,7 +17,7 @@ type layout struct {
 	vectorBytes     int
 	// The offsets of each dimension in tables, the constants tbl_*.
 	words                  uint32
-	path, sport, dport     uint32
+	claim, sport, dport    uint32
 	vlan, proto            uint32
 	src4, dst4, src6, dst6 uint32
 	src4Steps, dst4Steps   uint32
@@ -25,17 +25,20 @@ type layout struct {
 	ingress                []uint16 // class of each port; nil: none
 }
 
-// newLayout lays a table out. t may be nil: no rules.
-func newLayout(t *classify.Table) *layout {
+// newLayout lays a table out; claim is what a rule of a path gives a frame. t may
+// be nil: no rules.
+func newLayout(t *classify.Table, claim func(path uint16) uint32) *layout {
 	if t == nil {
 		t = &classify.Table{}
 	}
 	l := &layout{words: uint32(t.Words), ingress: t.Ingress}
 	// One entry per bit of the vectors: the verifier does not know that no
 	// vector has a bit without a rule.
-	path := make([]uint16, t.Words*64)
-	copy(path, t.Path)
-	l.path = l.classes(path)
+	l.claim = uint32(len(l.tables))
+	l.tables = append(l.tables, make([]byte, t.Words*64*4)...)
+	for i, path := range t.Path {
+		binary.LittleEndian.PutUint32(l.tables[4*i:], claim(path))
+	}
 	l.sport = l.classes(t.SrcPort)
 	l.dport = l.classes(t.DstPort)
 	l.vlan = l.classes(t.VLAN)

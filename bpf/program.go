@@ -88,6 +88,7 @@ func (s *Steering) loadProgram(i int, t *tableMaps) (*ebpf.Program, error) {
 	shared := map[string]*ebpf.Map{
 		steerMapXsks: p.xsks, steerMapPair: p.pair, steerMapCounters: p.counters, steerMapSeq: p.seq,
 		steerMapTables: t.tables, steerMapVectors: t.vectors,
+		steerMapOwners: s.owners.owners, steerMapPins: s.owners.pins,
 	}
 	for name, m := range shared { // a replacement must look like what it replaces
 		ms := spec.Maps[name]
@@ -106,14 +107,22 @@ func (s *Steering) setConstants(v *steerVariableSpecs, i int, l *layout) error {
 	if l.ingress != nil {
 		ingress = uint32(l.ingress[i])
 	}
+	var pins uint8
+	if s.config.pinned() {
+		pins = 1
+	}
 	return errors.Join(
 		v.CfgPort.Set(uint16(i)),
 		v.CfgUnmatched.Set(uint8(s.ports[i].config.Unmatched)),
 		v.CfgMaxFrame.Set(uint32(packet.MaxFrame)),
-		v.CfgKey0.Set(s.hashKey[0]),
-		v.CfgKey1.Set(s.hashKey[1]),
+		v.CfgKey0.Set(s.config.HashKey[0]),
+		v.CfgKey1.Set(s.config.HashKey[1]),
+		v.CfgWorkers.Set(uint32(s.config.Workers)),
+		v.CfgChains.Set(uint32(len(s.config.Chains))),
+		v.CfgPins.Set(pins),
+		v.CfgPinMask.Set(s.owners.pins.MaxEntries()-1),
 		v.TblWords.Set(l.words),
-		v.TblPath.Set(l.path),
+		v.TblClaim.Set(l.claim),
 		v.TblSport.Set(l.sport),
 		v.TblDport.Set(l.dport),
 		v.TblVlan.Set(l.vlan),

@@ -74,7 +74,7 @@ func steering(tb testing.TB, c Config) *Steering {
 func onePort(tb testing.TB, table *classify.Table) *Steering {
 	tb.Helper()
 	s := steering(tb, Config{Table: table, Ports: []PortConfig{{Ifindex: loopback}}})
-	if err := s.SetSocket(0, 0, socket(tb)); err != nil {
+	if err := s.SetSocket(0, 0, 0, socket(tb)); err != nil {
 		tb.Fatal(err)
 	}
 	return s
@@ -102,4 +102,13 @@ func run(tb testing.TB, s *Steering, port int, frame []byte) (action uint32, met
 		return action, &m, out[n:]
 	}
 	return action, nil, out
+}
+
+// placing is the Go mirror of what the programs know of owners.
+func (s *Steering) placing() *classify.Placing {
+	p := &classify.Placing{Key: s.config.HashKey, Workers: s.config.Workers, Chains: len(s.config.Chains), PathChain: s.config.PathChain}
+	for _, c := range s.config.Chains {
+		p.Pinned = append(p.Pinned, c.Pins)
+	}
+	return p
 }

@@ -3,11 +3,11 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
 //
 // The steering program of one port: parse, classify, and either put metadata in
-// front of the frame and redirect it to the AF_XDP socket of its queue, or treat
-// it by the port's policy, or drop it. Every frame is counted once.
+// front of the frame and redirect it to the AF_XDP socket of its queue and of the
+// worker that owns its flow, or treat it by the port's policy, or drop it. Every frame is counted once.
 
 #include "steer_classify.h"
-#include "steer_hash.h"
+#include "steer_owners.h"
 
 char license_text[] SEC("license") = "Dual BSD/GPL";
 
@@ -33,7 +33,8 @@ static __always_inline int unclaimed(struct sfc_counters *count)
 /* Writes the metadata, over what a driver or an earlier program may have put
  * there; returns 0 when there is no room for it.
  */
-static __always_inline int write_meta(struct xdp_md *ctx, const struct info *in, u16 path, u32 n)
+static __always_inline int write_meta(struct xdp_md *ctx, const struct info *in, u32 n, u32 hash, u16 path,
+				      u16 bucket)
 {
 	int grow = (int)sizeof(struct sfc_meta) - (int)(ptr(ctx->data) - ptr(ctx->data_meta));
 	struct sfc_meta *m;
@@ -46,7 +47,7 @@ static __always_inline int write_meta(struct xdp_md *ctx, const struct info *in,
 	*m = (struct sfc_meta){
 		.rx_ns = bpf_ktime_get_ns(),
 		.seq = n,
-		.hash = flow_hash(in),
+		.hash = hash,
 		.path = path,
 		.port = cfg_port,
 		.l3 = in->l3,
@@ -55,6 +56,7 @@ static __always_inline int write_meta(struct xdp_md *ctx, const struct info *in,
 		.proto = in->proto,
 		.version = META_VERSION,
 		.vlan = in->vlan,
+		.bucket = bucket,
 	};
 	return 1;
 }
@@ -66,8 +68,10 @@ int steer(struct xdp_md *ctx)
 	u32 len = bpf_xdp_get_buff_len(ctx), linear = ctx->data_end - ctx->data;
 	struct sfc_counters *count = bpf_map_lookup_elem(&counters, &cpu);
 	struct sfc_seq *s = bpf_map_lookup_elem(&seq, &zero);
+	struct place place;
 	struct info in;
-	int path;
+	int claim;
+	u64 hash;
 	u32 n;
 
 	if (!count || !s)
@@ -94,8 +98,8 @@ int steer(struct xdp_md *ctx)
 			count->too_long++;
 		return XDP_DROP;
 	}
-	path = classify(&in);
-	if (path < 0) {
+	claim = classify(&in);
+	if (claim < 0) {
 		count->unmatched++;
 		return unclaimed(count);
 	}
@@ -104,11 +108,13 @@ int steer(struct xdp_md *ctx)
 		count->too_long++;
 		return XDP_DROP;
 	}
-	if (!write_meta(ctx, &in, path, n)) {
+	hash = flow_hash(&in);
+	place = place_of(&in, claim, hash);
+	if (!write_meta(ctx, &in, n, hash, claim, place.bucket)) {
 		count->no_meta++;
 		return XDP_DROP;
 	}
-	if (bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_DROP) != XDP_REDIRECT) {
+	if (bpf_redirect_map(&xsks, ctx->rx_queue_index * MAX_WORKERS + take(place), XDP_DROP) != XDP_REDIRECT) {
 		count->no_socket++;
 		return XDP_DROP;
 	}

@@ -10,15 +10,18 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 
 	"sfc/dataplane/classify"
+	"sfc/dataplane/steer"
 )
 
 // Steering is the steering program on a set of ports. Its methods may be called
 // from any goroutine, mind the namespace (see the package).
 type Steering struct {
-	mu      sync.Mutex
-	ports   []*port
-	hashKey [2]uint64
-	closed  bool
+	mu     sync.Mutex
+	config Config // Table and Ports aside
+	ports  []*port
+	owners *ownership
+	grace  *grace
+	closed bool
 }
 
 // port is one port's program and what outlives its replacement.
@@ -43,12 +46,19 @@ func Load(c Config) (_ *Steering, err error) {
 	if err := checkKernel(requirements); err != nil {
 		return nil, err
 	}
-	s := &Steering{hashKey: c.HashKey}
+	s := &Steering{config: c}
+	s.config.withDefaults()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	if s.owners, err = newOwnership(&s.config); err != nil {
+		return nil, err
+	}
+	if s.grace, err = newGrace(); err != nil {
+		return nil, err
+	}
 	for i := range c.Ports {
 		p, err := newPort(&c, i)
 		if err != nil {
@@ -82,7 +92,7 @@ func newPort(c *Config, i int) (_ *port, err error) {
 			err = errors.Join(err, p.close())
 		}
 	}()
-	specs.Xsks.MaxEntries = MaxQueues
+	specs.Xsks.MaxEntries = MaxQueues * steer.MaxWorkers
 	specs.Counters.MaxEntries = uint32(cpus)
 	for _, m := range []struct {
 		to   **ebpf.Map
@@ -106,7 +116,7 @@ func newPort(c *Config, i int) (_ *port, err error) {
 
 // loadPrograms loads the program of every port with a table.
 func (s *Steering) loadPrograms(t *classify.Table) (_ []*ebpf.Program, err error) {
-	maps, err := newTableMaps(newLayout(t))
+	maps, err := newTableMaps(newLayout(t, s.config.claim))
 	if err != nil {
 		return nil, err
 	}
@@ -154,28 +164,28 @@ func (s *Steering) check(i int) error {
 	return nil
 }
 
-// SetSocket sends the frames that paths claim on a queue of a port to the
-// AF_XDP socket fd, which must have a receive ring and be bound to that queue.
-// The map holds the socket, not fd; the kernel takes the entry out when the
-// socket goes away.
-func (s *Steering) SetSocket(port, queue, fd int) error {
-	return s.withQueue(port, queue, func(m *ebpf.Map) error {
-		return m.Put(uint32(queue), uint32(fd))
+// SetSocket sends the frames that paths claim on a queue of a port, and whose
+// flows a worker owns, to the AF_XDP socket fd, which must have a receive ring
+// and be bound to that queue. The map holds the socket, not fd; the kernel takes
+// the entry out when the socket goes away.
+func (s *Steering) SetSocket(port, queue, worker, fd int) error {
+	return s.withSocket(port, queue, worker, func(m *ebpf.Map, key uint32) error {
+		return m.Put(key, uint32(fd))
 	})
 }
 
-// ClearSocket undoes SetSocket: frames that paths claim on the queue are then
-// dropped and counted as no_socket. Without a socket it does nothing.
-func (s *Steering) ClearSocket(port, queue int) error {
-	return s.withQueue(port, queue, func(m *ebpf.Map) error {
-		if err := m.Delete(uint32(queue)); !errors.Is(err, ebpf.ErrKeyNotExist) {
+// ClearSocket undoes SetSocket: such frames are then dropped and counted as
+// no_socket. Without a socket it does nothing.
+func (s *Steering) ClearSocket(port, queue, worker int) error {
+	return s.withSocket(port, queue, worker, func(m *ebpf.Map, key uint32) error {
+		if err := m.Delete(key); !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return err
 		}
 		return nil
 	})
 }
 
-func (s *Steering) withQueue(port, queue int, do func(*ebpf.Map) error) error {
+func (s *Steering) withSocket(port, queue, worker int, do func(m *ebpf.Map, key uint32) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.at(port)
@@ -185,14 +195,18 @@ func (s *Steering) withQueue(port, queue int, do func(*ebpf.Map) error) error {
 	if queue < 0 || queue >= MaxQueues {
 		return fmt.Errorf("%w: queue %d of port %d, at most %d have sockets", ErrNoPort, queue, port, MaxQueues)
 	}
-	if err := do(p.xsks); err != nil {
-		return fmt.Errorf("socket of port %d, queue %d: %w", port, queue, err)
+	if worker < 0 || worker >= s.config.Workers {
+		return fmt.Errorf("%w: worker %d, there are %d from 0 on", ErrNoPort, worker, s.config.Workers)
+	}
+	if err := do(p.xsks, uint32(queue*steer.MaxWorkers+worker)); err != nil {
+		return fmt.Errorf("socket of port %d, queue %d, worker %d: %w", port, queue, worker, err)
 	}
 	return nil
 }
 
 // Close detaches every port and releases everything; Counters and Seq keep
-// their last values. Calls after the first do nothing.
+// their last values, owners and pins are gone: nobody may touch OwnerMemory or
+// PinMemory any more. Calls after the first do nothing.
 func (s *Steering) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,7 +218,7 @@ func (s *Steering) Close() error {
 	for _, p := range s.ports {
 		err = errors.Join(err, p.close())
 	}
-	return err
+	return errors.Join(err, s.owners.close(), s.grace.close())
 }
 
 // close releases the port, in reverse order of acquisition.

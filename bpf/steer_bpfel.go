@@ -31,6 +31,19 @@ type steerSfcCounters struct {
 	Pad        [3]uint64
 }
 
+type steerSfcPins struct {
+	_     structs.HostLayout
+	Lock  uint32
+	Spill uint32
+	E     [5]struct {
+		_     structs.HostLayout
+		Key   uint64
+		Value uint64
+		Refs  uint32
+		Gen   uint32
+	}
+}
+
 type steerSfcSeq struct {
 	_    structs.HostLayout
 	Next uint64
@@ -42,24 +55,30 @@ type steerSfcSeq struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	steerMapCounters     = "counters"
+	steerMapOwners       = "owners"
 	steerMapPair         = "pair"
+	steerMapPins         = "pins"
 	steerMapSeq          = "seq"
 	steerMapTables       = "tables"
 	steerMapVectors      = "vectors"
 	steerMapXsks         = "xsks"
 	steerProgSteer       = "steer"
+	steerVarCfgChains    = "cfg_chains"
 	steerVarCfgKey0      = "cfg_key0"
 	steerVarCfgKey1      = "cfg_key1"
 	steerVarCfgMaxFrame  = "cfg_max_frame"
+	steerVarCfgPinMask   = "cfg_pin_mask"
+	steerVarCfgPins      = "cfg_pins"
 	steerVarCfgPort      = "cfg_port"
 	steerVarCfgUnmatched = "cfg_unmatched"
+	steerVarCfgWorkers   = "cfg_workers"
+	steerVarTblClaim     = "tbl_claim"
 	steerVarTblDport     = "tbl_dport"
 	steerVarTblDst4      = "tbl_dst4"
 	steerVarTblDst4Steps = "tbl_dst4_steps"
 	steerVarTblDst6      = "tbl_dst6"
 	steerVarTblDst6Steps = "tbl_dst6_steps"
 	steerVarTblIngress   = "tbl_ingress"
-	steerVarTblPath      = "tbl_path"
 	steerVarTblProto     = "tbl_proto"
 	steerVarTblSport     = "tbl_sport"
 	steerVarTblSrc4      = "tbl_src4"
@@ -120,7 +139,9 @@ type steerProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerMapSpecs struct {
 	Counters *ebpf.MapSpec `ebpf:"counters"`
+	Owners   *ebpf.MapSpec `ebpf:"owners"`
 	Pair     *ebpf.MapSpec `ebpf:"pair"`
+	Pins     *ebpf.MapSpec `ebpf:"pins"`
 	Seq      *ebpf.MapSpec `ebpf:"seq"`
 	Tables   *ebpf.MapSpec `ebpf:"tables"`
 	Vectors  *ebpf.MapSpec `ebpf:"vectors"`
@@ -131,18 +152,22 @@ type steerMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerVariableSpecs struct {
+	CfgChains    *ebpf.VariableSpec `ebpf:"cfg_chains"`
 	CfgKey0      *ebpf.VariableSpec `ebpf:"cfg_key0"`
 	CfgKey1      *ebpf.VariableSpec `ebpf:"cfg_key1"`
 	CfgMaxFrame  *ebpf.VariableSpec `ebpf:"cfg_max_frame"`
+	CfgPinMask   *ebpf.VariableSpec `ebpf:"cfg_pin_mask"`
+	CfgPins      *ebpf.VariableSpec `ebpf:"cfg_pins"`
 	CfgPort      *ebpf.VariableSpec `ebpf:"cfg_port"`
 	CfgUnmatched *ebpf.VariableSpec `ebpf:"cfg_unmatched"`
+	CfgWorkers   *ebpf.VariableSpec `ebpf:"cfg_workers"`
+	TblClaim     *ebpf.VariableSpec `ebpf:"tbl_claim"`
 	TblDport     *ebpf.VariableSpec `ebpf:"tbl_dport"`
 	TblDst4      *ebpf.VariableSpec `ebpf:"tbl_dst4"`
 	TblDst4Steps *ebpf.VariableSpec `ebpf:"tbl_dst4_steps"`
 	TblDst6      *ebpf.VariableSpec `ebpf:"tbl_dst6"`
 	TblDst6Steps *ebpf.VariableSpec `ebpf:"tbl_dst6_steps"`
 	TblIngress   *ebpf.VariableSpec `ebpf:"tbl_ingress"`
-	TblPath      *ebpf.VariableSpec `ebpf:"tbl_path"`
 	TblProto     *ebpf.VariableSpec `ebpf:"tbl_proto"`
 	TblSport     *ebpf.VariableSpec `ebpf:"tbl_sport"`
 	TblSrc4      *ebpf.VariableSpec `ebpf:"tbl_src4"`
@@ -174,7 +199,9 @@ func (o *steerObjects) Close() error {
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerMaps struct {
 	Counters *ebpf.Map `ebpf:"counters"`
+	Owners   *ebpf.Map `ebpf:"owners"`
 	Pair     *ebpf.Map `ebpf:"pair"`
+	Pins     *ebpf.Map `ebpf:"pins"`
 	Seq      *ebpf.Map `ebpf:"seq"`
 	Tables   *ebpf.Map `ebpf:"tables"`
 	Vectors  *ebpf.Map `ebpf:"vectors"`
@@ -184,7 +211,9 @@ type steerMaps struct {
 func (m *steerMaps) Close() error {
 	return _SteerClose(
 		m.Counters,
+		m.Owners,
 		m.Pair,
+		m.Pins,
 		m.Seq,
 		m.Tables,
 		m.Vectors,
@@ -196,18 +225,22 @@ func (m *steerMaps) Close() error {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerVariables struct {
+	CfgChains    *ebpf.Variable `ebpf:"cfg_chains"`
 	CfgKey0      *ebpf.Variable `ebpf:"cfg_key0"`
 	CfgKey1      *ebpf.Variable `ebpf:"cfg_key1"`
 	CfgMaxFrame  *ebpf.Variable `ebpf:"cfg_max_frame"`
+	CfgPinMask   *ebpf.Variable `ebpf:"cfg_pin_mask"`
+	CfgPins      *ebpf.Variable `ebpf:"cfg_pins"`
 	CfgPort      *ebpf.Variable `ebpf:"cfg_port"`
 	CfgUnmatched *ebpf.Variable `ebpf:"cfg_unmatched"`
+	CfgWorkers   *ebpf.Variable `ebpf:"cfg_workers"`
+	TblClaim     *ebpf.Variable `ebpf:"tbl_claim"`
 	TblDport     *ebpf.Variable `ebpf:"tbl_dport"`
 	TblDst4      *ebpf.Variable `ebpf:"tbl_dst4"`
 	TblDst4Steps *ebpf.Variable `ebpf:"tbl_dst4_steps"`
 	TblDst6      *ebpf.Variable `ebpf:"tbl_dst6"`
 	TblDst6Steps *ebpf.Variable `ebpf:"tbl_dst6_steps"`
 	TblIngress   *ebpf.Variable `ebpf:"tbl_ingress"`
-	TblPath      *ebpf.Variable `ebpf:"tbl_path"`
 	TblProto     *ebpf.Variable `ebpf:"tbl_proto"`
 	TblSport     *ebpf.Variable `ebpf:"tbl_sport"`
 	TblSrc4      *ebpf.Variable `ebpf:"tbl_src4"`

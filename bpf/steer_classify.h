@@ -75,7 +75,7 @@ static __always_inline u32 ctz(u64 x)
 	return x * 0x0101010101010101ULL >> 56;
 }
 
-/* Returns the path of the first rule that matches, -1 when none does. */
+/* Returns what the first rule that matches gives (CLAIM_*), -1 when none does. */
 __separate int classify(const struct info *in)
 {
 	const u64 *v_src = 0, *v_dst = 0, *v_sport = 0, *v_dport = 0;
@@ -149,7 +149,7 @@ __separate int classify(const struct info *in)
 		opaque(rule);
 		bit = ctz(word) & 63;
 		opaque(bit);
-		return u16_at(t, tbl_path, rule + bit);
+		return *(const u32 *)(t + tbl_claim + (rule + bit) * 4);
 	}
 	return -1;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
-/* The flow hash: packet.FlowHash (dataplane/packet/hash.go) says what it is. */
+/* The flow hash: packet.FlowHash64 (dataplane/packet/hash.go) says what it is. */
 #pragma once
 
 #include "steer_parse.h"
@@ -31,7 +31,7 @@ static __always_inline void sip_word(struct siphash *s, u64 m)
 	s->v0 ^= m;
 }
 
-__separate u32 flow_hash(const struct info *in)
+__separate u64 flow_hash(const struct info *in)
 {
 	struct siphash s = {
 		cfg_key0 ^ 0x736f6d6570736575ULL,
@@ -45,8 +45,8 @@ __separate u32 flow_hash(const struct info *in)
 		return 0;
 	a0 = in->src[0], a1 = in->src[1];
 	b0 = in->dst[0], b1 = in->dst[1];
-	sport = (u16)in->sport, dport = (u16)in->dport, proto = in->proto;
-	if (in->flags & FLAG_FRAGMENT)
+	sport = (u16)in->sport | in->id, dport = (u16)in->dport | in->id, proto = in->proto;
+	if (in->flags & FLAG_ODD)
 		sport = dport = proto = 0;
 	if (a0 > b0 || (a0 == b0 && (a1 > b1 || (a1 == b1 && sport > dport)))) {
 		t = a0, a0 = b0, b0 = t;

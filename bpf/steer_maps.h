@@ -4,7 +4,9 @@
 
 #include "steer_meta.h"
 
-/* The AF_XDP socket of each receive queue. */
+/* The AF_XDP socket of each receive queue and worker: queue * MAX_WORKERS +
+ * worker.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
 	__uint(key_size, 4);
@@ -59,3 +61,26 @@ struct {
 	__uint(value_size, 8);
 	__uint(max_entries, 1);
 } vectors SEC(".maps");
+
+/* Ownership: a row of BUCKETS words for each chain, and one more for packets
+ * whose headers do not tell their flow. Shared by all ports and with user space,
+ * which changes owners; see steer.Owners.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__uint(key_size, 4);
+	__uint(value_size, BUCKETS * 8);
+} owners SEC(".maps");
+
+/* Tuples that belong to another flow's bucket. Shared by all ports and with user
+ * space, which writes it; see steer.Pins.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct sfc_pins);
+} pins SEC(".maps");

@@ -2,7 +2,7 @@
 /* Structures shared with user space. */
 #pragma once
 
-#include "include/kernel.h"
+#include "steer_consts.h"
 
 #define META_VERSION 1
 
@@ -19,7 +19,7 @@ struct sfc_meta {
 	u8 proto;
 	u8 version;
 	u16 vlan;
-	u16 pad;
+	u16 bucket;
 };
 _Static_assert(sizeof(struct sfc_meta) == 32, "packet.MetaSize");
 
@@ -31,6 +31,7 @@ enum {
 	FLAG_FRAGMENT = 1 << 3,
 	FLAG_LATER_FRAG = 1 << 4,
 	FLAG_ICMP_ERROR = 1 << 5,
+	FLAG_ODD = FLAG_FRAGMENT | FLAG_ICMP_ERROR, /* the headers do not tell the flow */
 };
 
 /* What became of the frames of one port on one CPU. Each frame is counted in
@@ -61,3 +62,18 @@ struct sfc_seq {
 	u64 next;
 	u64 pad[7];
 };
+
+/* A bucket of pins: tuples (as hashes) of flows besides their own, and those
+ * flows' ownership buckets. Written by user space alone.
+ */
+struct sfc_pins {
+	u32 lock;
+	u32 spill; /* entries that looked for a place here and lie further on */
+	struct {
+		u64 key;   /* 0: nothing to read here */
+		u64 value; /* its low half: chain << 16 | bucket */
+		u32 refs;
+		u32 gen;
+	} e[PINS_PER_BUCKET];
+};
+_Static_assert(sizeof(struct sfc_pins) == 128, "two cache lines");

@@ -49,6 +49,7 @@ struct info {
 	u32 sport, dport;
 	u16 l3, l4, flags, vlan;
 	u32 proto;
+	u32 id; /* of an ICMP query, else 0 */
 };
 
 /* Offsets are below 2^15: two tags, an IPv6 header and eight extension headers
@@ -103,6 +104,8 @@ static __always_inline int parse_l4(const struct frame *f, struct info *in, u32 
 			return MALFORMED;
 		if ((h[0] >= 3 && h[0] <= 5) || h[0] == 11 || h[0] == 12)
 			in->flags |= FLAG_ICMP_ERROR;
+		if (h[0] == 0 || h[0] == 8 || (h[0] >= 13 && h[0] <= 18))
+			in->id = be16(h + 4);
 		in->l4 = off;
 		return PARSED_IP;
 	case PROTO_ICMPV6:
@@ -116,6 +119,8 @@ static __always_inline int parse_l4(const struct frame *f, struct info *in, u32 
 			return NEIGHBOUR_DISCOVERY;
 		if (h[0] >= 1 && h[0] <= 4)
 			in->flags |= FLAG_ICMP_ERROR;
+		if (h[0] == 128 || h[0] == 129)
+			in->id = be16(h + 4);
 		return PARSED_IP;
 	default:
 		return PARSED_IP;

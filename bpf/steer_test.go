@@ -112,7 +112,7 @@ func agree(tb testing.TB, s *Steering, table *classify.Table, frame []byte) (str
 	m := packet.Meta{
 		RxNs: meta.RxNs, Seq: seq, Hash: packet.FlowHash(testKey, &d.Info), Path: d.Path,
 		L3: d.Info.L3, L4: d.Info.L4, Flags: d.Info.Flags, Proto: d.Info.Proto,
-		Version: packet.MetaVersion, VLAN: d.Info.VLAN,
+		Version: packet.MetaVersion, VLAN: d.Info.VLAN, Bucket: s.placing().Place(d.Path, &d.Info).Bucket,
 	}
 	if *meta != m {
 		tb.Fatalf("kernel and Go differ:\n%s\n%x", cmp.Diff(m, *meta, cmp.AllowUnexported(m)), frame)

@@ -117,7 +117,7 @@ func (e *Engine) openSockets(w *worker, ports []Port) error {
 		if p.SendOnly {
 			continue
 		}
-		if err := e.steer.SetSocket(i, 0, s.PollFD()); err != nil {
+		if err := e.steer.SetSocket(i, 0, 0, s.PollFD()); err != nil {
 			return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
 		}
 	}

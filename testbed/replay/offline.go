@@ -8,6 +8,7 @@ import (
 	"sfc/ctrl/agent"
 	"sfc/dataplane"
 	"sfc/dataplane/packet"
+	"sfc/dataplane/steer"
 )
 
 // capturePort is a port whose far end is the capture: it receives what the
@@ -57,10 +58,11 @@ func (p *capturePort) Receive(f []packet.Frame) int {
 		}
 		f[n] = packet.Frame{Chunk: chunk, Off: packet.Headroom, Len: uint16(len(data))}
 		copy(f[n].Bytes(p.region), data)
+		hash := packet.FlowHash(p.key, &s.info)
 		*packet.MetaAt(p.region, f[n].Pos()) = packet.Meta{
-			RxNs: p.clock.Now(), Seq: p.t.sent() - 1, Hash: packet.FlowHash(p.key, &s.info),
+			RxNs: p.clock.Now(), Seq: p.t.sent() - 1, Hash: hash,
 			Path: s.path, Port: portIn, L3: s.info.L3, L4: s.info.L4, Flags: s.info.Flags, Proto: s.info.Proto,
-			Version: packet.MetaVersion, VLAN: s.info.VLAN,
+			Version: packet.MetaVersion, VLAN: s.info.VLAN, Bucket: steer.Bucket(hash),
 		}
 		n++
 	}

@@ -1,0 +1,161 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"sfc/dataplane/steer"
+)
+
+// Sizes of the memory of pins, in bytes.
+const (
+	// DefaultPinBytes is enough for 100,000 pins.
+	DefaultPinBytes = 4 << 20
+	pinBucketBytes  = 128 // struct sfc_pins in steer_meta.h
+	minPinBytes     = 4 * pinBucketBytes
+	maxPinBytes     = 1 << 20 * pinBucketBytes
+)
+
+// Bits of what a rule gives a frame: CLAIM_* in steer_consts.h.
+const (
+	claimChain = 16
+	claimPins  = 1 << 30
+)
+
+// withDefaults replaces zero values.
+func (c *Config) withDefaults() {
+	if c.Workers == 0 {
+		c.Workers = 1
+	}
+	if len(c.Chains) == 0 {
+		c.Chains = make([]ChainConfig, 1)
+	}
+	if c.PinBytes == 0 {
+		c.PinBytes = DefaultPinBytes
+	}
+}
+
+// validateOwners is validate for workers, chains and pins.
+func (c *Config) validateOwners() error {
+	if c.Workers < 0 || c.Workers > steer.MaxWorkers {
+		return fmt.Errorf("%w: %d workers, want 1 to %d", ErrConfig, c.Workers, steer.MaxWorkers)
+	}
+	if n := len(c.Chains); n > MaxChains {
+		return fmt.Errorf("%w: %d chains, at most %d are possible", ErrConfig, n, MaxChains)
+	}
+	for path, chain := range c.PathChain {
+		if int(chain) >= max(len(c.Chains), 1) {
+			return fmt.Errorf("%w: path %d belongs to chain %d: there are %d from 0 on", ErrConfig, path, chain, max(len(c.Chains), 1))
+		}
+	}
+	if n := c.PinBytes; n != 0 && (n < minPinBytes || n > maxPinBytes || n&(n-1) != 0) {
+		return fmt.Errorf("%w: %d bytes for pins: choose a power of two from %d to %d", ErrConfig, n, minPinBytes, maxPinBytes)
+	}
+	return nil
+}
+
+// pinned reports whether any chain has pins.
+func (c *Config) pinned() bool {
+	for _, chain := range c.Chains {
+		if chain.Pins {
+			return true
+		}
+	}
+	return false
+}
+
+// chainOf returns the chain of a path.
+func (c *Config) chainOf(path uint16) uint16 {
+	if int(path) < len(c.PathChain) {
+		return c.PathChain[path]
+	}
+	return 0
+}
+
+// claim returns what a rule of a path gives a frame.
+func (c *Config) claim(path uint16) uint32 {
+	chain := c.chainOf(path)
+	v := uint32(path) | uint32(chain)<<claimChain
+	if c.Chains[chain].Pins {
+		v |= claimPins
+	}
+	return v
+}
+
+// ownership is the memory that says who owns which flows. It belongs to all
+// ports and outlives their programs.
+type ownership struct {
+	owners, pins *ebpf.Map
+	ownerMem     []byte
+	pinMem       []byte // nil: no chain has pins
+}
+
+// newOwnership creates and maps the memory. Everything belongs to worker 0
+// until somebody says otherwise.
+func newOwnership(c *Config) (_ *ownership, err error) {
+	var specs steerSpecs
+	if err := readSpecs(&specs); err != nil {
+		return nil, err
+	}
+	o := &ownership{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, o.close())
+		}
+	}()
+	specs.Owners.MaxEntries = uint32(len(c.Chains) + 1)
+	if o.owners, err = newMap(specs.Owners); err != nil {
+		return nil, err
+	}
+	if o.ownerMem, err = mapValues(o.owners, unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		return nil, err
+	}
+	if c.pinned() {
+		specs.Pins.MaxEntries = uint32(c.PinBytes / pinBucketBytes)
+	}
+	if o.pins, err = newMap(specs.Pins); err != nil {
+		return nil, err
+	}
+	if c.pinned() {
+		if o.pinMem, err = mapValues(o.pins, unix.PROT_READ|unix.PROT_WRITE); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// close unmaps and releases the memory. A nil ownership has none.
+func (o *ownership) close() (err error) {
+	if o == nil {
+		return nil
+	}
+	for _, mem := range [][]byte{o.ownerMem, o.pinMem} {
+		if mem != nil {
+			err = errors.Join(err, unix.Munmap(mem))
+		}
+	}
+	o.ownerMem, o.pinMem = nil, nil
+	return errors.Join(err, o.owners.Close(), o.pins.Close())
+}
+
+// OwnerMemory returns the memory for steer.NewOwners, with a row for each chain
+// (one if the configuration has none). The programs of all ports read and count
+// in it, before and after Update; until NewOwners worker 0 owns everything. It
+// is the Steering's, until Close.
+func (s *Steering) OwnerMemory() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owners.ownerMem
+}
+
+// PinMemory returns the memory for steer.NewPins, empty at first; nil when no
+// chain has pins. The programs of all ports read it, before and after Update. It
+// is the Steering's, until Close.
+func (s *Steering) PinMemory() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owners.pinMem
+}
