@@ -1,7 +1,9 @@
 package flow
 
+import "sfc/dataplane/steer"
+
 // MaxBindings is how many secondary keys a flow may have.
-const MaxBindings = 2
+const MaxBindings = steer.MaxBinds
 
 // BindResult is the answer to [Table.Bind].
 type BindResult uint8
@@ -31,16 +33,20 @@ func (r BindResult) String() string {
 // travels in the flow's direction, after translation; packets against it are
 // FlagReverse. To bind what already finds the flow is no error.
 //
-// The steering program is to be told too, so that answers reach this worker:
-// [Table.OwnerOf].
+// With Options.Pins steering is told too, so that answers reach this worker; a
+// tuple that a flow on another worker has bound is a conflict as well.
 func (t *Table) Bind(slot uint32, tuple *Tuple) BindResult {
 	r := t.bind(slot, tuple)
+	t.countBind(r)
+	return r
+}
+
+func (t *Table) countBind(r BindResult) {
 	if r == BindConflict {
 		t.count.BindConflicts++
 	} else if r != Bound {
 		t.count.BindRefused++
 	}
-	return r
 }
 
 func (t *Table) bind(slot uint32, tuple *Tuple) BindResult {
@@ -51,11 +57,69 @@ func (t *Table) bind(slot uint32, tuple *Tuple) BindResult {
 	if !ok {
 		return BindBadTuple
 	}
-	return t.bindKey(slot, &k, k.hash(t.secret), swap)
+	hash := k.hash64(t.secret)
+	had := t.entries[slot].bind
+	r := t.bindKey(slot, &k, hash, swap)
+	if r != Bound || t.entries[slot].bind == had {
+		return r
+	}
+	switch t.pin(slot, hash) {
+	case steer.PinTaken:
+		r = BindConflict
+	case steer.PinFull:
+		r = BindFull
+	case steer.PinOK, steer.PinHeld:
+		return r
+	}
+	t.unbind(&t.entries[slot])
+	return r
 }
 
-// bindKey is Bind of a normalised tuple.
-func (t *Table) bindKey(slot uint32, k *key, hash uint32, swap uint8) BindResult {
+// Adopt binds a tuple that a function asked for while the burst was under way,
+// when steering was told already: ident and raw are what nf/wasm noted. The
+// function has been promised the tuple, so a flow that has it as its own first
+// one ends: its packets are the answers of this flow from now on. Whatever
+// comes of it, afterwards the flow has the tuple or steering has forgotten it.
+func (t *Table) Adopt(slot, ident uint32, raw *[TupleSize]byte) {
+	tuple, ok := ParseTuple(raw)
+	if !ok || t.ledger == nil {
+		t.count.BindRefused++
+		return
+	}
+	k, swap, _ := tuple.normalise()
+	hash := k.hash64(t.secret)
+	r := BindNoFlow
+	fresh := false
+	if slot < t.top && t.entries[slot].kind.live() && t.ledger.Flows[slot].Ident == ident {
+		t.ledger.Flows[slot].Pending = 0
+		had := t.entries[slot].bind
+		r = t.takeKey(slot, &k, hash, swap)
+		fresh = t.entries[slot].bind != had
+	}
+	if !fresh {
+		t.unpin(hash)
+	}
+	t.countBind(r)
+}
+
+// takeKey is bindKey, except that a flow whose own tuple it is ends.
+func (t *Table) takeKey(slot uint32, k *key, hash uint64, swap uint8) BindResult {
+	r := t.bindKey(slot, k, hash, swap)
+	if r != BindConflict {
+		return r
+	}
+	ref := t.find(k, uint32(hash))
+	if ref > t.slots() {
+		return r
+	}
+	t.count.Replaced[t.entries[ref-1].kind.class()]++
+	t.end(ref - 1)
+	return t.bindKey(slot, k, hash, swap)
+}
+
+// bindKey finds a flow by one more normalised tuple.
+func (t *Table) bindKey(slot uint32, k *key, hash64 uint64, swap uint8) BindResult {
+	hash := uint32(hash64)
 	if ref := t.find(k, hash); ref != 0 {
 		if have, _ := t.flowOf(ref); have == slot {
 			return Bound
@@ -77,7 +141,7 @@ func (t *Table) bindKey(slot uint32, k *key, hash uint32, swap uint8) BindResult
 		return BindFull
 	}
 	b := &t.bindings[n-1]
-	*b = binding{key: *k, hash: hash, slot: slot, swap: swap, next: e.bind}
+	*b = binding{key: *k, hash: hash64, slot: slot, swap: swap, next: e.bind}
 	e.bind = n
 	if !t.idx.insert(hash, t.slots()+n, t) {
 		e.bind = b.next
@@ -85,6 +149,7 @@ func (t *Table) bindKey(slot uint32, k *key, hash uint32, swap uint8) BindResult
 		return BindFull
 	}
 	t.count.Bindings++
+	t.note(slot, +1)
 	return Bound
 }
 
@@ -92,10 +157,12 @@ func (t *Table) bindKey(slot uint32, k *key, hash uint32, swap uint8) BindResult
 func (t *Table) unbind(e *entry) {
 	n := e.bind
 	b := &t.bindings[n-1]
-	t.idx.remove(b.hash, t.slots()+n)
+	slot := b.slot
+	t.idx.remove(uint32(b.hash), t.slots()+n)
 	e.bind = b.next
 	t.freeBinding(n)
 	t.count.Bindings--
+	t.note(slot, -1)
 }
 
 func (t *Table) freeBinding(n uint32) {

@@ -7,7 +7,7 @@ type Counters struct {
 	Created   [NumClasses]uint64 // flows that began here
 	Expired   [NumClasses]uint64 // idle for too long
 	Evicted   [NumClasses]uint64 // ended to make room
-	Replaced  [NumClasses]uint64 // over, and the same tuple began anew
+	Replaced  [NumClasses]uint64 // over, and the same tuple began anew; or it was bound to another flow
 	Extracted [NumClasses]uint64 // moved to another table
 	Inserted  [NumClasses]uint64 // moved here from another table
 	Refused   [NumClasses]uint64 // not let in

@@ -22,6 +22,7 @@ func (t *Table) create(q *Query, r *Result) {
 	}
 	t.enter(slot, k.state())
 	t.linkBucket(slot, q.hash)
+	t.enroll(slot)
 	t.live++
 	t.count.Created[k.class()]++
 	*r = Result{Slot: slot, Flags: packet.FlagNewFlow, Status: Created}
@@ -52,6 +53,7 @@ func (t *Table) release(slot uint32) {
 
 // end ends a flow: nothing finds it any more, its slot waits for Drain.
 func (t *Table) end(slot uint32) {
+	t.giveBack(slot)
 	t.detach(slot)
 	t.enter(slot, ended)
 	t.pending++
@@ -64,6 +66,7 @@ func (t *Table) detach(slot uint32) {
 	for e.bind != 0 {
 		t.unbind(e)
 	}
+	t.strike(slot)
 	t.unlinkBucket(slot)
 	t.live--
 }

@@ -1,23 +1,29 @@
 package flow
 
+import "sfc/dataplane/steer"
+
 // Record is a flow on its way from one table to another: keys, state, times.
 // It has no pointers. Functions' state, which the worker keeps by slot, travels
 // beside it.
 type Record struct {
 	key    key
 	bound  [MaxBindings]boundKey
+	claims [steer.MaxClaims]uint64
 	hash   uint32
 	seen   uint32
+	ident  uint32
 	cookie uint16
 	kind   kind
 	bits   uint8
 	nbound uint8
+	// owns says that what the flow holds outside of tables goes with the record.
+	owns bool
 }
 
 // boundKey is a secondary key in a Record.
 type boundKey struct {
 	key  key
-	hash uint32
+	hash uint64
 	swap uint8
 }
 
@@ -54,7 +60,11 @@ func (t *Table) Extract(slot uint32) (r Record, ok bool) {
 		return r, false
 	}
 	e := &t.entries[slot]
-	r = Record{key: e.key, hash: e.hash, seen: e.seen, cookie: e.cookie, kind: e.kind, bits: e.bits}
+	r = Record{key: e.key, hash: e.hash, seen: e.seen, cookie: e.cookie, kind: e.kind, bits: e.bits, owns: true}
+	if t.ledger != nil {
+		h := &t.ledger.Flows[slot]
+		r.ident, r.claims = h.Ident, h.Claims
+	}
 	for n := e.bind; n != 0; n = t.bindings[n-1].next {
 		b := &t.bindings[n-1]
 		r.bound[r.nbound] = boundKey{b.key, b.hash, b.swap}
@@ -72,34 +82,60 @@ func (t *Table) Extract(slot uint32) (r Record, ok bool) {
 // Like a new flow it may cost another one its slot, and is refused (NoSlot)
 // where a new one would be, or when its key is already here.
 //
-// Secondary keys that have no room here or are another flow's are left behind
-// and counted as conflicts.
+// What the flow holds outside of tables comes along; of a flow that is refused
+// it is given back: that flow is over. Secondary keys that have no room here or
+// are another flow's are left behind and counted as conflicts.
 func (t *Table) Insert(r *Record) uint32 {
-	c := r.kind.class()
-	if t.find(&r.key, r.hash) != 0 {
-		t.count.Refused[c]++
-		return NoSlot
-	}
-	slot, ok := t.allocate(r.seen)
+	slot, ok := t.place(r)
 	if !ok {
-		t.count.Refused[c]++
-		return NoSlot
-	}
-	t.entries[slot] = entry{key: r.key, hash: r.hash, seen: r.seen, cookie: r.cookie, bits: r.bits, kind: makeKind(c, unused)}
-	if !t.idx.insert(r.hash, slot+1, t) {
-		t.release(slot)
-		t.count.Refused[c]++
+		t.count.Refused[r.kind.class()]++
+		t.Abandon(r)
 		return NoSlot
 	}
 	t.enter(slot, r.kind.state())
 	t.linkBucket(slot, r.hash)
 	t.live++
-	t.count.Inserted[c]++
+	t.count.Inserted[r.kind.class()]++
+	if t.ledger != nil {
+		t.ledger.Flows[slot] = steer.Holder{Ident: r.ident, Bucket: steer.Bucket(r.hash), Claims: r.claims}
+	}
 	for i := int(r.nbound) - 1; i >= 0; i-- {
 		b := &r.bound[i]
-		if t.bindKey(slot, &b.key, b.hash, b.swap) != Bound {
+		if t.takeKey(slot, &b.key, b.hash, b.swap) != Bound {
+			t.unpin(b.hash)
 			t.count.BindConflicts++
 		}
 	}
+	r.owns = false
 	return slot
+}
+
+// place gives a record a slot, and its key a place in the index.
+func (t *Table) place(r *Record) (slot uint32, ok bool) {
+	if t.find(&r.key, r.hash) != 0 {
+		return 0, false
+	}
+	if slot, ok = t.allocate(r.seen); !ok {
+		return 0, false
+	}
+	t.entries[slot] = entry{key: r.key, hash: r.hash, seen: r.seen, cookie: r.cookie, bits: r.bits, kind: makeKind(r.kind.class(), unused)}
+	if !t.idx.insert(r.hash, slot+1, t) {
+		t.release(slot)
+		return 0, false
+	}
+	return slot, true
+}
+
+// Abandon gives back what a flow that was extracted, and is not to be inserted
+// anywhere, holds outside of tables. It may be called of any table of the
+// flow's chain, and again.
+func (t *Table) Abandon(r *Record) {
+	if !r.owns {
+		return
+	}
+	r.owns = false
+	for i := range r.bound[:r.nbound] {
+		t.unpin(r.bound[i].hash)
+	}
+	t.unclaim(&r.claims)
 }

@@ -3,6 +3,8 @@ package flow
 import (
 	"fmt"
 	"time"
+
+	"sfc/dataplane/steer"
 )
 
 // Limits of [Options].
@@ -30,6 +32,12 @@ type Options struct {
 	// Bindings is the number of secondary keys, of all flows together.
 	// Default 0: [Table.Bind] always says BindFull.
 	Bindings uint32
+	// Pins tells the steering program who owns the flows that secondary keys
+	// belong to, and Claims has what functions claim for their flows. Tables of
+	// one chain, whose number is Chain, share both. A flow's entries go when it
+	// ends, not when it moves. Default nil: none.
+	Pins, Claims *steer.Pins
+	Chain        uint16
 	// Buckets is the number of ownership buckets: a flow's bucket is the low
 	// bits of [Query.Owner]. Power of two. Default 4096.
 	Buckets uint32
@@ -103,6 +111,14 @@ func (o *Options) withDefaults() {
 	orDefault(&t.ICMP, time.Minute)
 	orDefault(&t.OtherOneWay, 2*time.Minute)
 	orDefault(&t.OtherTwoWay, 10*time.Minute)
+}
+
+// holders is for how many flows there is a [steer.Holder].
+func (o *Options) holders() uint32 {
+	if o.Bindings == 0 && o.Claims == nil {
+		return 0
+	}
+	return o.Max
 }
 
 func (o *Options) validate() error {

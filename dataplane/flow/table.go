@@ -2,6 +2,7 @@ package flow
 
 import (
 	"sfc/dataplane/packet"
+	"sfc/dataplane/steer"
 )
 
 // NoSlot stands for a packet that has no flow.
@@ -42,6 +43,12 @@ type Table struct {
 	agedNs  uint64
 	credit  uint64 // slots due to be looked at, times sweepNs
 
+	// What flows hold outside the table.
+	ledger       *steer.Ledger // nil: nothing
+	pins, claims *steer.Pins   // nil: none
+	chain        uint16
+	serial       uint32 // of the flow made last
+
 	secret [2]uint64
 	mem    *memory
 }
@@ -63,11 +70,11 @@ type entry struct {
 // binding is a secondary key of a flow.
 type binding struct {
 	key  key
-	hash uint32
+	hash uint64
 	slot uint32 // NoSlot: free
 	next uint32 // number plus 1 of the flow's next binding, or of the next free one
 	swap uint8  // a packet of the flow's direction has the key's higher end as its source
-	_    [11]byte
+	_    [7]byte
 }
 
 // link connects the flows of an ownership bucket by refs. prev of the first
@@ -85,7 +92,7 @@ func (t *Table) hashOf(ref uint32) uint32 {
 	if ref <= t.slots() {
 		return t.entries[ref-1].hash
 	}
-	return t.bindings[ref-1-t.slots()].hash
+	return uint32(t.bindings[ref-1-t.slots()].hash)
 }
 
 // New maps and returns an empty table. Nothing is allocated after that. Close
@@ -96,8 +103,10 @@ func New(opts Options) (*Table, error) {
 		return nil, err
 	}
 	buckets := bucketsFor(uint64(opts.Max) + uint64(opts.Bindings))
+	holders := opts.holders()
 	mem, err := mapMemory(bytesFor[entry](opts.Max)+bytesFor[bucket](buckets)+
-		bytesFor[binding](opts.Bindings)+bytesFor[link](opts.Max)+bytesFor[uint32](opts.Buckets), opts.Sparse)
+		bytesFor[binding](opts.Bindings)+bytesFor[link](opts.Max)+bytesFor[uint32](opts.Buckets)+
+		bytesFor[steer.LedgerHead](1)+bytesFor[steer.Holder](holders), opts.Sparse)
 	if err != nil {
 		return nil, err
 	}
@@ -113,13 +122,22 @@ func New(opts Options) (*Table, error) {
 		floor:    ms(opts.IdleFloor),
 		sweepNs:  uint64(opts.Sweep),
 		secret:   opts.Key,
+		pins:     opts.Pins,
+		claims:   opts.Claims,
+		chain:    opts.Chain,
+	}
+	if holders > 0 {
+		t.ledger = &steer.Ledger{Head: &take[steer.LedgerHead](mem, 1)[0], Flows: take[steer.Holder](mem, holders)}
+		t.ledger.Head.Room = opts.Bindings
 	}
 	return t, nil
 }
 
-// Close gives the table's memory back. The table must not be used afterwards,
-// except for Close and Counters.
+// Close gives the table's memory back, and what its flows hold outside. The
+// table must not be used afterwards, except for Close and Counters.
 func (t *Table) Close() error {
+	t.giveBackAll()
+	t.ledger, t.top = nil, 0
 	t.entries, t.bindings, t.links, t.heads, t.idx.buckets = nil, nil, nil, nil, nil
 	return t.mem.unmap()
 }
@@ -127,7 +145,8 @@ func (t *Table) Close() error {
 // Bytes returns the size of the table's memory in bytes.
 func (t *Table) Bytes() int {
 	return bytesFor[entry](t.slots()) + bytesFor[bucket](uint32(len(t.idx.buckets))) +
-		bytesFor[binding](uint32(len(t.bindings))) + bytesFor[link](t.slots()) + bytesFor[uint32](uint32(len(t.heads)))
+		bytesFor[binding](uint32(len(t.bindings))) + bytesFor[link](t.slots()) + bytesFor[uint32](uint32(len(t.heads))) +
+		t.ledgerBytes()
 }
 
 // Max returns the number of slots.

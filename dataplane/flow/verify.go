@@ -150,7 +150,7 @@ func (t *Table) verifyBindings() error {
 			if own++; own > MaxBindings || !e.kind.live() || b.slot != slot {
 				return fmt.Errorf("binding %d of slot %d (%v): number %d, of slot %d", n-1, slot, e.kind.state(), own, b.slot)
 			}
-			if ref := t.find(&b.key, b.hash); ref != t.slots()+n {
+			if ref := t.find(&b.key, uint32(b.hash)); ref != t.slots()+n {
 				return fmt.Errorf("binding %d of slot %d is found as ref %d", n-1, slot, ref)
 			}
 			bound++
