@@ -11,8 +11,8 @@ import (
 	"sfc/dataplane/packet"
 )
 
-// Counters are a worker's own. Received = Sent + Passed + Dropped at any quiet
-// moment.
+// Counters are a worker's own. Received + HandedIn = Sent + Passed + Dropped +
+// HandedOut at any quiet moment.
 type Counters struct {
 	Turns  uint64 // turns of the loop
 	Sleeps uint64 // times it slept in poll
@@ -22,9 +22,29 @@ type Counters struct {
 	Passed   uint64 // frames given to the kernel's stack
 	Dropped  uint64 // frames dropped, for whatever reason
 
+	HandedOut uint64 // packets given to the workers that have their flows
+	HandedIn  uint64 // packets that other workers gave to this one
+	Held      uint64 // packets that had to wait: their flow, or first fragment, was on its way
+
 	// Engine counts the drops that no function decided, by reason; they are
 	// part of Dropped.
 	Engine [packet.NumReasons]uint64
+}
+
+// add adds another worker's counters.
+func (c *Counters) add(o *Counters) {
+	c.Turns += o.Turns
+	c.Sleeps += o.Sleeps
+	c.Received += o.Received
+	c.Sent += o.Sent
+	c.Passed += o.Passed
+	c.Dropped += o.Dropped
+	c.HandedOut += o.HandedOut
+	c.HandedIn += o.HandedIn
+	c.Held += o.Held
+	for r, n := range o.Engine {
+		c.Engine[r] += n
+	}
 }
 
 // sharedCounters is the copy that others may read: the worker writes it when

@@ -5,7 +5,7 @@ import (
 	"sfc/dataplane/packet"
 )
 
-// flowLookup is what a lane needs to look the flows of a burst up.
+// flowLookup is what a chain needs to look the flows of a burst up.
 type flowLookup struct {
 	// metas are copies of what steering found out: it must not be read from
 	// the frame once functions may have written there.
@@ -13,6 +13,9 @@ type flowLookup struct {
 	queries [packet.BurstSize]flow.Query
 	results [packet.BurstSize]flow.Result
 	ended   [packet.BurstSize]uint32
+	// known has bit k set when queries[k] was read before the packet was
+	// added: what its frame does not tell.
+	known uint64
 }
 
 // How many slots one call looks at for flows that have been idle too long.
@@ -25,36 +28,50 @@ const (
 // direction into the descriptors. A packet without a flow keeps
 // packet.NoSlot: its functions decide without state.
 func (w *Worker) lookup(l *lane) {
-	f, n := l.flows, int(l.b.N)
+	c := l.chain
+	f, n := c.lookup, int(l.b.N)
 	region := w.cfg.Region
 	if l.Arena != nil {
 		region = l.Arena
 	}
+	known := f.known
+	f.known = 0
 	for k := range n {
+		if known>>k&1 != 0 {
+			f.queries[k].SetTime(l.b.TimeNs[k])
+			continue
+		}
 		m := &f.metas[k]
 		m.RxNs = l.b.TimeNs[k]
 		w.cfg.Tuples.Read(l.b.Frames[k].Bytes(region), m, &f.queries[k])
 	}
-	l.Flows.Lookup(&f.queries, n, &f.results)
+	c.flows.Lookup(&f.queries, n, &f.results)
 	for k := range n {
 		d := &l.Descs[k]
-		d.Slot = f.results[k].Slot
+		slot := f.results[k].Slot
+		l.b.Slot[k] = slot
+		d.Slot = slot
 		d.Flags |= f.results[k].Flags
 	}
 }
 
 // age ends flows that have been idle for too long, and tells the functions of
 // every flow that has ended, however it did.
-func (l *lane) age(now uint64, sweep int) {
-	if l.flows == nil {
+func (c *chain) age(now uint64, sweep int) {
+	if c.flows == nil {
 		return
 	}
-	l.Flows.Age(now, sweep)
+	c.flows.Age(now, sweep)
+	c.drain()
+}
+
+// drain tells the functions of every flow that has ended.
+func (c *chain) drain() {
 	for {
-		n := l.Flows.Drain(l.flows.ended[:])
+		n := c.flows.Drain(c.lookup.ended[:])
 		if n == 0 {
 			return
 		}
-		l.Runner.FlowEnd(l.flows.ended[:n])
+		c.runner.FlowEnd(c.lookup.ended[:n])
 	}
 }

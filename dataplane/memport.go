@@ -74,6 +74,9 @@ func (m *MemPort) Flush() bool { return false }
 // Refill implements [Port].
 func (m *MemPort) Refill() {}
 
+// TxDrained implements [Port].
+func (m *MemPort) TxDrained() bool { return true }
+
 // PollFD implements [Port].
 func (m *MemPort) PollFD() int { return -1 }
 

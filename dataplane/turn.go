@@ -4,63 +4,107 @@ import (
 	"sfc/dataplane/packet"
 )
 
-// sort puts received frames into the bursts of their paths and writes their
-// descriptors.
+// sort puts received frames into the bursts of their paths, except those whose
+// flows are not this worker's to process now.
 func (w *Worker) sort(frames []packet.Frame) {
 	for _, f := range frames {
 		// Read once: a function that is being configured on another thread may
 		// write to its tenant's frames, and Path is an index.
 		m := *packet.MetaAt(w.cfg.Region, f.Pos())
 		if int(m.Path) >= len(w.lanes) {
-			w.dropEngine(f, packet.ReasonNoPath)
-			if w.cfg.Observer != nil {
-				w.cfg.Observer.Unknown(m.Seq)
-			}
+			w.noPath(f, m.Seq)
 			continue
 		}
 		l := &w.lanes[m.Path]
-		k := l.b.N & (packet.BurstSize - 1)
-		if k == 0 {
-			w.active = append(w.active, l)
+		c := l.chain
+		switch {
+		case m.Flags&odd != 0 && c.flows != nil:
+			w.sortOdd(l, f, &m)
+			continue
+		case c.buckets != nil && m.Flags&odd == 0 && !c.count(m.Bucket):
+			w.foreign(&item{frame: f, meta: m})
+			continue
 		}
-		l.b.N = k + 1
-		l.b.RxNs[k] = m.RxNs
-		l.b.TimeNs[k] = m.RxNs
-		l.b.Seq[k] = m.Seq
-		l.b.InPort[k] = m.Port
-		if l.Arena != nil {
-			l.umem[k] = f
-			own := packet.Frame{Chunk: k * packet.ChunkSize, Off: f.Off, Len: f.Len}
-			copy(own.Bytes(l.Arena), f.Bytes(w.cfg.Region))
-			f = own
-		}
-		if l.flows != nil {
-			l.flows.metas[k] = m
-		}
-		l.b.Frames[k] = f
-		d := &l.Descs[k]
-		d.Chunk = w.cfg.GuestBase + f.Chunk
-		d.Off, d.Len = f.Off, f.Len
-		d.L3 = f.Off + m.L3
-		d.L4 = 0
-		if m.L4 != 0 {
-			d.L4 = f.Off + m.L4
-		}
-		d.Proto = m.Proto
-		d.Flags = m.Flags
-		d.Slot = packet.NoSlot
-		d.Hash = m.Hash
-		d.RxNs = m.RxNs
-		d.InPort, d.OutPort = m.Port, l.Egress
-		d.Mark = 0
-		d.Verdict, d.Reason = packet.Abort, 0
-		d.VLAN = m.VLAN
+		w.add(l, f, &m)
 	}
+}
+
+// noPath drops a frame whose metadata names no path.
+func (w *Worker) noPath(f packet.Frame, seq uint32) {
+	w.dropEngine(f, packet.ReasonNoPath)
+	if w.cfg.Observer != nil {
+		w.cfg.Observer.Unknown(seq)
+	}
+}
+
+// add puts a frame into the burst of its path and writes its descriptor. It
+// returns its place.
+func (w *Worker) add(l *lane, f packet.Frame, m *packet.Meta) int {
+	c := l.chain
+	if c.open != l {
+		w.open(l)
+	}
+	if l.b.N == packet.BurstSize {
+		w.runLane(l) // only when packets that were held come on top
+		c.open = l
+	}
+	k := l.b.N & (packet.BurstSize - 1)
+	if k == 0 {
+		w.active = append(w.active, l)
+	}
+	l.b.N = k + 1
+	l.b.RxNs[k] = m.RxNs
+	l.b.TimeNs[k] = m.RxNs
+	l.b.Seq[k] = m.Seq
+	l.b.InPort[k] = m.Port
+	l.b.Bucket[k] = m.Bucket
+	l.b.Slot[k] = packet.NoSlot
+	if l.Arena != nil {
+		l.umem[k] = f
+		own := packet.Frame{Chunk: k * packet.ChunkSize, Off: f.Off, Len: f.Len}
+		copy(own.Bytes(l.Arena), f.Bytes(w.cfg.Region))
+		f = own
+	}
+	if c.lookup != nil {
+		c.lookup.metas[k] = *m
+	}
+	l.b.Frames[k] = f
+	d := &l.Descs[k]
+	d.Chunk = w.cfg.GuestBase + f.Chunk
+	d.Off, d.Len = f.Off, f.Len
+	d.L3 = f.Off + m.L3
+	d.L4 = 0
+	if m.L4 != 0 {
+		d.L4 = f.Off + m.L4
+	}
+	d.Proto = m.Proto
+	d.Flags = m.Flags
+	d.Slot = packet.NoSlot
+	d.Hash = m.Hash
+	d.RxNs = m.RxNs
+	d.InPort, d.OutPort = m.Port, l.Egress
+	d.Mark = 0
+	d.Verdict, d.Reason = packet.Abort, 0
+	d.VLAN = m.VLAN
+	return int(k)
+}
+
+// open makes l the lane whose burst lies in the descriptors of its chain. A
+// burst of another of its paths goes first.
+func (w *Worker) open(l *lane) {
+	if o := l.chain.open; o != nil && o.b.N > 0 {
+		w.runLane(o)
+	}
+	l.chain.open = l
 }
 
 // runLane takes one burst along its path and acts on the verdicts.
 func (w *Worker) runLane(l *lane) {
-	b := &l.b
+	b, c := &l.b, l.chain
+	c.open = nil
+	if b.N == 0 {
+		return // another path of the chain needed the descriptors
+	}
 	w.now = w.clock.Now()
 	b.NowNs = w.now
 	if w.cfg.Observer != nil {
@@ -70,17 +114,20 @@ func (w *Worker) runLane(l *lane) {
 		}
 	}
 	sweep := burstSweep
-	if l.tick(b.NowNs) {
+	if c.tick(b.NowNs) {
 		sweep = idleSweep
 	}
-	if l.flows != nil {
+	if c.lookup != nil {
 		w.lookup(l)
 	}
 	l.Runner.Process(b)
-	if l.flows != nil {
+	if c.lookup != nil {
+		if c.binder != nil {
+			c.binder.ApplyBinds(c.flows)
+		}
 		// Not before: by the burst's last packet, flows may be over that were
 		// not when its first one came.
-		l.age(b.NowNs, sweep)
+		c.age(b.NowNs, sweep)
 	}
 	region := w.cfg.Region
 	if l.Arena != nil {
@@ -120,6 +167,10 @@ func (w *Worker) runLane(l *lane) {
 // enqueue adds a frame to what leaves by port this turn.
 func (w *Worker) enqueue(port uint16, f packet.Frame, b *packet.Burst, k int) {
 	q := &w.tx[port]
+	if q.n == packet.BurstSize {
+		w.transmitPort(int(port))
+		q.n = 0
+	}
 	i := q.n & (packet.BurstSize - 1)
 	q.frames[i] = f
 	q.rxNs[i] = b.RxNs[k]
@@ -131,38 +182,41 @@ func (w *Worker) enqueue(port uint16, f packet.Frame, b *packet.Burst, k int) {
 // txTries bounds how often a turn knocks at a full TX ring before it drops.
 const txTries = 64
 
-// transmit gives every port its frames. A port that does not take them after
-// txTries kicks costs the rest: tx_full.
+// transmit gives every port its frames.
 func (w *Worker) transmit() {
 	w.sentNs = w.sentNs[:0]
 	for p := range w.tx {
-		q := &w.tx[p]
-		if q.n == 0 {
-			continue
+		if w.tx[p].n > 0 {
+			w.transmitPort(p)
+			w.tx[p].n = 0
 		}
-		port := w.cfg.Ports[p]
-		sent := 0
-		for range txTries {
-			sent += port.Transmit(q.frames[sent:q.n])
-			port.Flush()
-			if sent == q.n {
-				break
-			}
-		}
-		w.local.Sent += uint64(sent)
-		if w.cfg.Observer != nil {
-			w.sentNs = append(w.sentNs, q.rxNs[:sent]...)
-		}
-		for i := sent; i < q.n; i++ {
-			w.dropEngine(q.frames[i], packet.ReasonTxFull)
-			if w.cfg.Observer != nil {
-				w.cfg.Observer.TxFull(q.seq[i], q.inPort[i])
-			}
-		}
-		q.n = 0
 	}
 	if w.cfg.Observer != nil && len(w.sentNs) > 0 {
 		w.cfg.Observer.Sent(w.sentNs, w.clock.Now())
+	}
+}
+
+// transmitPort gives a port its frames. What it does not take after txTries
+// kicks is dropped: tx_full.
+func (w *Worker) transmitPort(p int) {
+	q, port := &w.tx[p], w.cfg.Ports[p]
+	sent := 0
+	for range txTries {
+		sent += port.Transmit(q.frames[sent:q.n])
+		port.Flush()
+		if sent == q.n {
+			break
+		}
+	}
+	w.local.Sent += uint64(sent)
+	if w.cfg.Observer != nil {
+		w.sentNs = append(w.sentNs, q.rxNs[:sent]...)
+	}
+	for i := sent; i < q.n; i++ {
+		w.dropEngine(q.frames[i], packet.ReasonTxFull)
+		if w.cfg.Observer != nil {
+			w.cfg.Observer.TxFull(q.seq[i], q.inPort[i])
+		}
 	}
 }
 

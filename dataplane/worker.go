@@ -5,6 +5,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"sfc/dataplane/cpu"
 	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
+	"sfc/dataplane/steer"
 )
 
 // Port is where a worker takes frames from and gives them to: an AF_XDP socket
@@ -32,6 +34,9 @@ type Port interface {
 	Flush() bool
 	// Refill gives the port free chunks to receive into.
 	Refill()
+	// TxDrained says whether everything given to Transmit so far has left, so
+	// that what another worker sends from now on comes after it.
+	TxDrained() bool
 	// PollFD is readable when there is something to receive; -1 if the port
 	// always or never has.
 	PollFD() int
@@ -59,30 +64,47 @@ type Observer interface {
 	Sent(rxNs []uint64, nowNs uint64)
 	// TxFull is called for every packet that found its egress ring full.
 	TxFull(seq uint32, inPort uint16)
+	// Dropped is called for every packet that the engine dropped outside a
+	// burst: it could not be handed to the worker that has its flow, or held.
+	Dropped(m *packet.Meta, r packet.Reason)
 	// Unknown is called for every frame whose metadata names no path: it was
 	// dropped as no_path. Steering never sends one, but functions of a port
 	// that is theirs alone can overwrite what waits there.
 	Unknown(seq uint32)
 }
 
-// Path is a service path as one worker runs it.
+// Path is a service path as one worker runs it. Paths of one chain share
+// Descs, Arena and Flows.
 type Path struct {
+	// Chain is the index of the path's chain. The first of its paths has the
+	// Runner that is ticked and told of ended flows.
+	Chain  uint16
 	Runner chains.Runner
-	// Descs are the path's descriptors, shared with its functions.
+	// Descs are the chain's descriptors, shared with its functions.
 	Descs *[packet.BurstSize]packet.Desc
 	// Arena is the path's own frame region when the ports carry several
 	// tenants: packets are copied into it and back. At least BurstSize chunks.
 	// Nil when the worker's region itself is shared with the functions.
 	Arena []byte
-	// Flows is the path's flow table on this worker; nil when no function
+	// Flows is the chain's flow table on this worker; nil when no function
 	// keeps flow state. Whoever made it closes it after the worker stopped.
 	Flows *flow.Table
+	// Pins are the tuples that functions added to the chain's flows, when they
+	// do: the same as the table's.
+	Pins *steer.Pins
+	// Binder is told of them: the chain's functions, when any of them may add
+	// some, else nil.
+	Binder Binder
 	// Egress is the index of the port that packets leave by.
 	Egress uint16
 }
 
 // Config describes a [Worker].
 type Config struct {
+	// Index is the worker's place among the workers that share the ports.
+	Index int
+	// Owners says which worker has which flows; nil when there is only one.
+	Owners *steer.Owners
 	// Core to pin the worker's thread to; -1 leaves it to the scheduler.
 	Core int
 	// Ports by port index.
@@ -117,8 +139,13 @@ func (c *Config) validate() error {
 	case len(c.Region) == 0 || c.Pool == nil:
 		return errors.New("worker has no frame region or pool")
 	}
+	if c.Owners != nil && (c.Index < 0 || c.Index >= steer.MaxWorkers) {
+		return fmt.Errorf("worker %d: want 0 to %d", c.Index, steer.MaxWorkers-1)
+	}
 	for i, p := range c.Paths {
 		switch {
+		case int(p.Chain) >= len(c.Paths):
+			return fmt.Errorf("path %d is of chain %d, there are %d paths", i, p.Chain, len(c.Paths))
 		case p.Flows != nil && c.Tuples == nil:
 			return fmt.Errorf("path %d has flows, the worker has no reader of tuples", i)
 		case p.Runner == nil || p.Descs == nil:
@@ -139,11 +166,13 @@ func (c *Config) validate() error {
 //	   +--------- fill <------- pool <------- completion <---+
 //
 // One goroutine on one thread owns everything below; the others only read
-// counters, and stop it.
+// counters, leave work in its inbox, and stop it. Several workers on the same
+// ports are a [Set].
 type Worker struct {
-	cfg   Config
-	clock Clock
-	lanes []lane
+	cfg    Config
+	clock  Clock
+	lanes  []lane
+	chains []chain
 	// active are the lanes that have packets this turn.
 	active []*lane
 	rx     [packet.BurstSize]packet.Frame
@@ -151,26 +180,54 @@ type Worker struct {
 	sentNs []uint64
 	local  Counters
 	now    uint64 // when the last burst was taken
+	early  earlyFragments
+	moves  moving // what has to do with flows that change hands
+	peers  peers  // the other workers of the set
 
+	inbox         inbox
 	polls         []unix.PollFd
 	wakeFD        int
 	started, stop atomic.Bool
+	asleep        atomic.Bool
 	done          chan struct{}
+	closing       sync.Once
 	shared        sharedCounters
 	err           error
+}
+
+// chain is what the paths of a chain have in common.
+type chain struct {
+	index  uint16
+	runner chains.Runner // of the first path: it ticks, and has the flows
+	flows  *flow.Table
+	pins   *steer.Pins
+	binder Binder
+	// open is the lane whose burst lies in the chain's descriptors.
+	open *lane
+	// lookup is what looking flows up needs; nil without.
+	lookup *flowLookup
+	// buckets says what this worker has to do with the flows of each bucket;
+	// nil when it is the only one.
+	buckets *[steer.Buckets]bucketWord
+	// nextTick is when the chain's periodic call is due.
+	nextTick uint64
 }
 
 // lane is a path and the burst under way on it.
 type lane struct {
 	Path
-	b packet.Burst
-	// nextTick is when the path's periodic call is due.
-	nextTick uint64
+	chain *chain
+	b     packet.Burst
 	// umem is where each packet lies in the worker's region when the path has
 	// an arena of its own.
 	umem [packet.BurstSize]packet.Frame
-	// flows is what looking flows up needs; nil without.
-	flows *flowLookup
+}
+
+// Binder is the functions of a chain that add keys to flows while they process.
+type Binder interface {
+	// ApplyBinds gives t the keys that were added since the last call, and
+	// takes note of the room left for more.
+	ApplyBinds(t *flow.Table)
 }
 
 // txQueue is what leaves by one port this turn.
@@ -197,6 +254,7 @@ func NewWorker(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, clock: NewClock(), wakeFD: fd,
 		lanes:  make([]lane, len(cfg.Paths)),
+		chains: make([]chain, len(cfg.Paths)),
 		active: make([]*lane, 0, packet.BurstSize),
 		tx:     make([]txQueue, len(cfg.Ports)),
 		sentNs: make([]uint64, 0, packet.BurstSize),
@@ -206,10 +264,10 @@ func NewWorker(cfg Config) (*Worker, error) {
 	for i, p := range cfg.Paths {
 		w.lanes[i].Path = p
 		w.lanes[i].b.Path = uint16(i)
-		if p.Flows != nil {
-			w.lanes[i].flows = new(flowLookup)
-		}
+		w.lanes[i].chain = &w.chains[p.Chain]
+		w.chains[p.Chain].setUp(p, cfg.Owners, cfg.Index)
 	}
+	w.moves.setUp(cfg.Owners != nil)
 	for _, p := range cfg.Ports {
 		if fd := p.PollFD(); fd >= 0 {
 			w.polls = append(w.polls, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
@@ -228,6 +286,7 @@ func (w *Worker) Start() error {
 		if w.cfg.Core >= 0 {
 			if err := cpu.Pin(w.cfg.Core); err != nil {
 				w.err = err
+				w.giveUp()
 				ready <- err
 				return
 			}
@@ -241,132 +300,24 @@ func (w *Worker) Start() error {
 // Stop ends the worker after the turn under way and waits for it. It may be
 // called again, and for a worker that was never started.
 func (w *Worker) Stop() error {
-	if !w.started.Load() {
-		if !w.stop.Swap(true) {
-			unix.Close(w.wakeFD)
-		}
-		return nil
+	w.halt()
+	err := w.ended()
+	w.closing.Do(func() { unix.Close(w.wakeFD) })
+	return err
+}
+
+// halt tells the worker to end.
+func (w *Worker) halt() {
+	if !w.stop.Swap(true) && w.started.Load() {
+		w.wake() // without it the worker sleeps until the next tick
 	}
-	if !w.stop.Swap(true) {
-		one := [8]byte{1}
-		_, _ = unix.Write(w.wakeFD, one[:]) // without it the worker sleeps until the next tick
-		<-w.done
-		unix.Close(w.wakeFD)
+}
+
+// ended waits until the worker has ended.
+func (w *Worker) ended() error {
+	if !w.started.Load() {
+		return nil
 	}
 	<-w.done
 	return w.err
-}
-
-// Run runs the worker on the caller's goroutine, unpinned and without
-// sleeping, until done returns true; it is called after every turn. A worker
-// is started once, by Start or Run.
-func (w *Worker) Run(done func() bool) {
-	w.started.Store(true)
-	defer func() { // also when done panics
-		w.shared.publish(&w.local)
-		w.stop.Store(true)
-		unix.Close(w.wakeFD)
-		close(w.done)
-	}()
-	for w.turn(); !done(); w.turn() {
-	}
-}
-
-// spinCheck is how many empty turns pass between two looks at the clock.
-const spinCheck = 16
-
-// tickEvery is the period of chains.Runner.Tick.
-const tickEvery = 100 * time.Millisecond
-
-// run returns when stop is set. One turn handles at most BurstSize packets of
-// each port. It does not allocate, lock, log, or read the clock per packet.
-func (w *Worker) run() {
-	empty, publish := 0, uint64(0)
-	for !w.stop.Load() {
-		if n := w.turn(); n > 0 {
-			empty = 0
-			if w.now >= publish {
-				publish = w.now + uint64(tickEvery)
-				w.shared.publish(&w.local)
-				w.quietTick() // of paths that have no traffic while others do
-			}
-		} else if empty++; empty%spinCheck == 0 {
-			if w.clock.Now()-w.now > uint64(w.cfg.Spin) {
-				w.sleep()
-				empty = 0
-			} else {
-				// A softirq thread of this core may hold the next packet.
-				_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // never fails
-			}
-		}
-	}
-	for _, p := range w.cfg.Ports {
-		p.Flush()
-	}
-	w.shared.publish(&w.local)
-}
-
-// turn takes one burst from every port through its paths.
-func (w *Worker) turn() int {
-	w.local.Turns++
-	total := 0
-	for _, p := range w.cfg.Ports {
-		n := p.Receive(w.rx[:])
-		if n == 0 {
-			continue
-		}
-		p.Refill() // before processing, so that the kernel never runs dry
-		w.sort(w.rx[:n])
-		for _, l := range w.active {
-			w.runLane(l)
-		}
-		w.active = w.active[:0]
-		w.transmit()
-		total += n
-	}
-	if total == 0 {
-		for _, p := range w.cfg.Ports {
-			p.Flush()
-			p.Refill()
-		}
-	}
-	w.local.Received += uint64(total)
-	return total
-}
-
-// quietTick runs the periodic calls that are due without traffic.
-func (w *Worker) quietTick() {
-	if w.cfg.PacketTime {
-		return
-	}
-	now := w.clock.Now()
-	for i := range w.lanes {
-		if l := &w.lanes[i]; l.tick(now) {
-			l.age(now, idleSweep)
-		}
-	}
-}
-
-// tick runs the path's periodic call when it is due, and says whether it was.
-func (l *lane) tick(now uint64) bool {
-	if now < l.nextTick {
-		return false
-	}
-	l.nextTick = now + uint64(tickEvery)
-	l.Runner.Tick(now)
-	return true
-}
-
-// sleep waits in poll until a port has frames, Stop is called, or it is time
-// for a tick.
-func (w *Worker) sleep() {
-	for _, p := range w.cfg.Ports {
-		if p.Flush() {
-			return
-		}
-	}
-	w.quietTick()
-	w.local.Sleeps++
-	w.shared.publish(&w.local)
-	_, _ = unix.Poll(w.polls, int(tickEvery/time.Millisecond)) // an error is an early end of sleep
 }

@@ -73,6 +73,7 @@ func (p *fakePort) Flush() bool {
 }
 
 func (p *fakePort) Refill()               {}
+func (p *fakePort) TxDrained() bool       { return len(p.tx) == 0 }
 func (p *fakePort) PollFD() int           { return -1 }
 func (p *fakePort) Census() packet.Census { return packet.Census{Tx: len(p.tx)} }
 
@@ -96,7 +97,7 @@ func newBed(t *testing.T, shared bool, fns ...process) *bed {
 	}
 	for i := range 2 {
 		b.descs[i] = new([packet.BurstSize]packet.Desc)
-		path := Path{Descs: b.descs[i], Egress: 1}
+		path := Path{Chain: uint16(i), Descs: b.descs[i], Egress: 1}
 		frames := region
 		if shared {
 			path.Arena = make([]byte, packet.BurstSize*packet.ChunkSize)
@@ -282,7 +283,7 @@ func TestWorkerRefusesUnknownPort(t *testing.T) {
 func TestWorkerTicksQuietPaths(t *testing.T) {
 	b := newBed(t, false, allNext)
 	quiet := &runnerFunc{}
-	b.w.lanes[1].Runner = quiet
+	b.w.chains[1].runner = quiet
 	b.w.cfg.Ports[0] = NewMemPort(b.w.cfg.Region, b.w.cfg.Pool, []Template{{Frame: make([]byte, 64)}}, 0, 1<<40)
 	if err := b.w.Start(); err != nil {
 		t.Fatal(err)

@@ -53,7 +53,7 @@ func (e *Engine) newWorker(index int) (_ *worker, err error) {
 		p := &e.plan.Paths[i]
 		s := &w.chains[p.Chain]
 		w.paths = append(w.paths, dataplane.Path{
-			Runner: s.group, Descs: s.mem.Descs(), Arena: s.arena, Flows: s.flows, Egress: uint16(p.Egress),
+			Chain: p.Chain, Runner: s.group.Runner(p.Order), Descs: s.mem.Descs(), Arena: s.arena, Flows: s.flows, Egress: uint16(p.Egress),
 		})
 	}
 	return w, nil

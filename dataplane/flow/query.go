@@ -88,3 +88,7 @@ func (q *Query) swap() uint8 { return q.bits >> querySwapShift }
 func (q *Query) none() {
 	q.key, q.hash, q.kind, q.bits = key{}, 0, NoFlow, 0
 }
+
+// SetTime says when the packet came, in ns: where that was not known yet when
+// the query was read.
+func (q *Query) SetTime(ns uint64) { q.at = uint32(ns / 1e6) }

@@ -141,3 +141,12 @@ func tell(proto uint8, h []byte) (sport, dport uint16, query uint8) {
 }
 
 func isICMP(proto uint8) bool { return proto == packet.ProtoICMP || proto == packet.ProtoICMPv6 }
+
+// Hash64 returns packet.FlowHash64 of the tuple by which a packet's flow is
+// looked up, 0 when there is none.
+func (r *Reader) Hash64(q *Query) uint64 {
+	if q.kind == NoFlow || q.kind == UnknownFragment {
+		return 0
+	}
+	return q.key.hash64(r.secret)
+}

@@ -36,6 +36,12 @@ const (
 	ReasonStackFull // stack_full
 	// The worker stopped with the packet in hand.
 	ReasonShutdown // shutdown
+	// The ring to the worker that has the packet's flow was full.
+	ReasonHandoffFull // handoff_full
+	// Too many packets waited for flows that change hands.
+	ReasonHeldFull // held_full
+	// A routed port knows no next hop, or not its hardware address.
+	ReasonNoNeighbour // no_neighbour
 
 	// NumReasons sizes arrays indexed by Reason.
 	NumReasons = iota

@@ -23,11 +23,14 @@ func _() {
 	_ = x[ReasonTxFull-12]
 	_ = x[ReasonStackFull-13]
 	_ = x[ReasonShutdown-14]
+	_ = x[ReasonHandoffFull-15]
+	_ = x[ReasonHeldFull-16]
+	_ = x[ReasonNoNeighbour-17]
 }
 
-const _Reason_name = "noneno_pathtoo_longmalformedext_headersno_socketfaultbudgetno_verdictbad_descriptorbad_portsuspendedtx_fullstack_fullshutdown"
+const _Reason_name = "noneno_pathtoo_longmalformedext_headersno_socketfaultbudgetno_verdictbad_descriptorbad_portsuspendedtx_fullstack_fullshutdownhandoff_fullheld_fullno_neighbour"
 
-var _Reason_index = [...]uint8{0, 4, 11, 19, 28, 39, 48, 53, 59, 69, 83, 91, 100, 107, 117, 125}
+var _Reason_index = [...]uint8{0, 4, 11, 19, 28, 39, 48, 53, 59, 69, 83, 91, 100, 107, 117, 125, 137, 146, 158}
 
 func (i Reason) String() string {
 	idx := int(i) - 0

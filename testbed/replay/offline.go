@@ -103,6 +103,9 @@ func (p *capturePort) Flush() bool { return false }
 // Refill implements dataplane.Port.
 func (p *capturePort) Refill() {}
 
+// TxDrained implements dataplane.Port.
+func (p *capturePort) TxDrained() bool { return true }
+
 // PollFD implements dataplane.Port.
 func (p *capturePort) PollFD() int { return -1 }
 

@@ -238,6 +238,20 @@ func (t *tracker) TxFull(seq uint32, _ uint16) {
 	t.close()
 }
 
+// Dropped implements dataplane.Observer.
+func (t *tracker) Dropped(m *packet.Meta, reason packet.Reason) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n, ok := t.identify(m.Seq, m.Path); ok {
+		r := t.rec(n)
+		r.met = true
+		t.drop(r, reason.String())
+	} else {
+		t.drop(&t.adopt().record, reason.String())
+	}
+	t.close()
+}
+
 // Unknown implements dataplane.Observer.
 func (t *tracker) Unknown(uint32) {
 	t.mu.Lock()

@@ -1,0 +1,160 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sfc/dataplane/flow"
+	"sfc/dataplane/packet"
+	"sfc/dataplane/ring"
+)
+
+// item is a packet outside a burst: handed to another worker, or held.
+type item struct {
+	frame packet.Frame
+	meta  packet.Meta
+	// query is the packet's flow when known is set.
+	query flow.Query
+	known bool
+}
+
+// handoffSlots is the size of the ring from one worker to another. Only what
+// steering cannot know goes that way.
+const handoffSlots = 1024
+
+// peers are the other workers on the same ports, by index; entries for the
+// worker itself are nil.
+type peers struct {
+	workers []*Worker
+	in, out []*ring.Ring[item]
+	batch   [packet.BurstSize]item
+}
+
+// waiting says whether another worker has handed something over.
+func (p *peers) waiting() bool {
+	for _, r := range p.in {
+		if r != nil && r.Len() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// handTo gives a packet that was counted for a worker to it.
+func (w *Worker) handTo(owner int, it *item) {
+	if owner == w.cfg.Index {
+		w.arrived(it)
+		return
+	}
+	if owner >= len(w.peers.out) || !w.peers.out[owner].Push(it) {
+		w.drop(it, packet.ReasonHandoffFull)
+		return
+	}
+	w.local.HandedOut++
+	if to := w.peers.workers[owner]; to.asleep.Load() {
+		to.wake()
+	}
+}
+
+// handedOver takes what other workers handed to this one.
+func (w *Worker) handedOver() (total int) {
+	for _, r := range w.peers.in {
+		if r == nil || r.Len() == 0 {
+			continue
+		}
+		n := r.Pop(w.peers.batch[:])
+		for i := range n {
+			w.arrived(&w.peers.batch[i])
+		}
+		w.local.HandedIn += uint64(n)
+		total += n
+		w.finish()
+	}
+	return total
+}
+
+// arrived takes a packet that was counted for this worker.
+func (w *Worker) arrived(it *item) {
+	l := &w.lanes[it.meta.Path]
+	if l.chain.count(it.meta.Bucket) {
+		w.place(l, it)
+		return
+	}
+	w.foreign(it)
+}
+
+// drop drops a packet that is in no burst.
+func (w *Worker) drop(it *item, r packet.Reason) {
+	w.dropEngine(it.frame, r)
+	if w.cfg.Observer != nil {
+		w.cfg.Observer.Dropped(&it.meta, r)
+	}
+}
+
+// ErrStopped means that the worker does not run, or not any more.
+var ErrStopped = errors.New("worker has stopped")
+
+// inbox is work for a worker, from any goroutine.
+type inbox struct {
+	full   atomic.Bool
+	mu     sync.Mutex
+	closed bool
+	list   []func()
+	work   []func() // the worker's: what it has taken out
+}
+
+// post leaves f for the worker to run between two bursts; false when it has
+// stopped. The worker's thread runs f: f must be quick and must not block.
+func (w *Worker) post(f func()) bool {
+	w.inbox.mu.Lock()
+	defer w.inbox.mu.Unlock()
+	if w.inbox.closed {
+		return false
+	}
+	w.inbox.list = append(w.inbox.list, f)
+	w.inbox.full.Store(true)
+	if w.asleep.Load() {
+		w.wake()
+	}
+	return true
+}
+
+// run does what is in the inbox.
+func (b *inbox) run() {
+	b.mu.Lock()
+	b.list, b.work = b.work[:0], b.list
+	b.full.Store(false)
+	b.mu.Unlock()
+	for _, f := range b.work {
+		f()
+	}
+	clear(b.work)
+}
+
+// close runs what is left and takes no more.
+func (b *inbox) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.run()
+}
+
+// Do runs f on the worker's thread between two bursts, and returns how long
+// packets had to wait for it. It must not be called from there.
+func (w *Worker) Do(f func()) (time.Duration, error) {
+	if !w.started.Load() {
+		return 0, fmt.Errorf("worker %d: %w", w.cfg.Index, ErrStopped)
+	}
+	done := make(chan time.Duration, 1)
+	if !w.post(func() {
+		start := time.Now()
+		f()
+		done <- time.Since(start)
+	}) {
+		return 0, fmt.Errorf("worker %d: %w", w.cfg.Index, ErrStopped)
+	}
+	return <-done, nil
+}

@@ -1,0 +1,164 @@
+package dataplane
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Run runs the worker on the caller's goroutine, unpinned and without
+// sleeping, until done returns true; it is called after every turn. A worker
+// is started once, by Start or Run.
+func (w *Worker) Run(done func() bool) {
+	w.started.Store(true)
+	defer func() { // also when done panics
+		w.giveUp()
+		w.shared.publish(&w.local)
+		w.stop.Store(true)
+		close(w.done)
+		w.closing.Do(func() { unix.Close(w.wakeFD) })
+	}()
+	for w.turn(); !done(); w.turn() {
+	}
+}
+
+// spinCheck is how many empty turns pass between two looks at the clock.
+const spinCheck = 16
+
+// tickEvery is the period of chains.Runner.Tick.
+const tickEvery = 100 * time.Millisecond
+
+// run returns when stop is set. One turn handles at most BurstSize packets of
+// each port. It does not allocate, lock, log, or read the clock per packet.
+func (w *Worker) run() {
+	empty, publish := 0, uint64(0)
+	for !w.stop.Load() {
+		if n := w.turn(); n > 0 {
+			empty = 0
+			if w.now >= publish {
+				publish = w.now + uint64(tickEvery)
+				w.shared.publish(&w.local)
+				w.quietTick() // of paths that have no traffic while others do
+			}
+		} else if empty++; empty%spinCheck == 0 {
+			if w.clock.Now()-w.now > uint64(w.cfg.Spin) {
+				w.sleep()
+				empty = 0
+			} else {
+				// A softirq thread of this core may hold the next packet.
+				_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // never fails
+			}
+		}
+	}
+	w.giveUp()
+	for _, p := range w.cfg.Ports {
+		p.Flush()
+	}
+	w.shared.publish(&w.local)
+}
+
+// turn takes one burst from every port through its paths, then does what other
+// workers and the inbox ask for.
+func (w *Worker) turn() int {
+	w.local.Turns++
+	total := 0
+	for _, p := range w.cfg.Ports {
+		n := p.Receive(w.rx[:])
+		if n == 0 {
+			continue
+		}
+		p.Refill() // before processing, so that the kernel never runs dry
+		w.sort(w.rx[:n])
+		w.finish()
+		total += n
+	}
+	w.local.Received += uint64(total)
+	total += w.aside(total)
+	if total == 0 {
+		for _, p := range w.cfg.Ports {
+			p.Flush()
+			p.Refill()
+		}
+	}
+	return total
+}
+
+// aside is the part of a turn that is not about frames from ports, of which
+// there were n: what other workers handed over, flows that change hands, early
+// fragments, the inbox. It returns how many packets it took.
+func (w *Worker) aside(n int) int {
+	took := w.handedOver()
+	if w.moves.busy() {
+		took += w.settleMoves(n + took)
+	}
+	if w.early.n > 0 {
+		took += w.expireEarly()
+	}
+	if w.inbox.full.Load() {
+		w.inbox.run()
+	}
+	return took
+}
+
+// finish runs the bursts that were sorted and sends what comes of them.
+func (w *Worker) finish() {
+	for _, l := range w.active {
+		w.runLane(l)
+	}
+	w.active = w.active[:0]
+	w.transmit()
+}
+
+// quietTick runs the periodic calls that are due without traffic.
+func (w *Worker) quietTick() {
+	if w.cfg.PacketTime {
+		return
+	}
+	now := w.clock.Now()
+	for i := range w.chains {
+		if c := &w.chains[i]; c.tick(now) {
+			c.age(now, idleSweep)
+		}
+	}
+}
+
+// tick runs the chain's periodic call when it is due, and says whether it was.
+func (c *chain) tick(now uint64) bool {
+	if c.runner == nil || now < c.nextTick {
+		return false
+	}
+	c.nextTick = now + uint64(tickEvery)
+	c.runner.Tick(now)
+	return true
+}
+
+// sleep waits in poll until a port has frames, somebody wakes the worker, or it
+// is time for a tick.
+func (w *Worker) sleep() {
+	for _, p := range w.cfg.Ports {
+		if p.Flush() {
+			return
+		}
+	}
+	w.quietTick()
+	// Whoever leaves something for this worker looks at asleep afterwards, so
+	// one of the two sees the other.
+	w.asleep.Store(true)
+	defer w.asleep.Store(false)
+	if w.stop.Load() || w.inbox.full.Load() || w.peers.waiting() || w.moves.busy() || w.early.n > 0 {
+		return
+	}
+	w.local.Sleeps++
+	w.shared.publish(&w.local)
+	_, _ = unix.Poll(w.polls, int(tickEvery/time.Millisecond)) // an error is an early end of sleep
+	if w.polls[0].Revents != 0 {
+		var count [8]byte
+		_, _ = unix.Read(w.wakeFD, count[:]) // nothing there is fine
+	}
+}
+
+// wake ends the worker's sleep.
+func (w *Worker) wake() {
+	one := [8]byte{1}
+	_, _ = unix.Write(w.wakeFD, one[:]) // a counter that is full wakes as well
+}
