@@ -30,6 +30,7 @@ var levels = map[string]int{
 	"nf/sdk/c":          0,
 
 	// Parts that stand alone.
+	"ctrl/place":         1,
 	"dataplane/arena":    1,
 	"dataplane/classify": 1,
 	"dataplane/cpu":      1,
@@ -57,6 +58,7 @@ var levels = map[string]int{
 	"ctrl/agent": 4,
 
 	// Hosts and links around it.
+	"testbed/lab":      5,
 	"testbed/record":   5,
 	"testbed/replay":   5,
 	"testbed/scenario": 5,
