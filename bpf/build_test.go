@@ -116,7 +116,10 @@ func tcp(sport, dport uint16, optionWords int) layer {
 
 func sctp(sport, dport uint16) layer { return raw(append(be(sport, dport), make([]byte, 8)...)...) }
 
-func icmp(typ uint8) layer { return raw(typ, 0, 0, 0, 0, 0, 0, 0) }
+func icmp(typ uint8) layer { return query(typ, 0) }
+
+// query is an ICMP message with an identifier.
+func query(typ uint8, id uint16) layer { return raw(slices.Concat([]byte{typ, 0, 0, 0}, be(id, 1))...) }
 
 // with returns a copy of frame with bytes changed from offset at on.
 func with(frame []byte, at int, b ...byte) []byte {

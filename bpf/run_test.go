@@ -9,6 +9,7 @@ import (
 
 	"sfc/dataplane/classify"
 	"sfc/dataplane/packet"
+	"sfc/dataplane/steer"
 	"sfc/testbed/gate"
 )
 
@@ -105,8 +106,8 @@ func run(tb testing.TB, s *Steering, port int, frame []byte) (action uint32, met
 }
 
 // placing is the Go mirror of what the programs know of owners.
-func (s *Steering) placing() *classify.Placing {
-	p := &classify.Placing{Key: s.config.HashKey, Workers: s.config.Workers, Chains: len(s.config.Chains), PathChain: s.config.PathChain}
+func (s *Steering) placing(pins *steer.Pins) *classify.Placing {
+	p := &classify.Placing{Key: s.config.HashKey, Workers: s.config.Workers, Chains: len(s.config.Chains), PathChain: s.config.PathChain, Pins: pins}
 	for _, c := range s.config.Chains {
 		p.Pinned = append(p.Pinned, c.Pins)
 	}

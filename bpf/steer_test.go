@@ -83,6 +83,12 @@ func expected(table *classify.Table, frame []byte) (name string, action uint32, 
 // differ. It returns the outcome and the metadata.
 func agree(tb testing.TB, s *Steering, table *classify.Table, frame []byte) (string, *packet.Meta) {
 	tb.Helper()
+	return agreeOn(tb, s, table, s.placing(nil), frame)
+}
+
+// agreeOn is agree with what is known of owners.
+func agreeOn(tb testing.TB, s *Steering, table *classify.Table, placing *classify.Placing, frame []byte) (string, *packet.Meta) {
+	tb.Helper()
 	before := counters(tb, s, 0)
 	seq, err := s.Seq(0)
 	if err != nil {
@@ -112,7 +118,7 @@ func agree(tb testing.TB, s *Steering, table *classify.Table, frame []byte) (str
 	m := packet.Meta{
 		RxNs: meta.RxNs, Seq: seq, Hash: packet.FlowHash(testKey, &d.Info), Path: d.Path,
 		L3: d.Info.L3, L4: d.Info.L4, Flags: d.Info.Flags, Proto: d.Info.Proto,
-		Version: packet.MetaVersion, VLAN: d.Info.VLAN, Bucket: s.placing().Place(d.Path, &d.Info).Bucket,
+		Version: packet.MetaVersion, VLAN: d.Info.VLAN, Bucket: placing.Place(d.Path, &d.Info).Bucket,
 	}
 	if *meta != m {
 		tb.Fatalf("kernel and Go differ:\n%s\n%x", cmp.Diff(m, *meta, cmp.AllowUnexported(m)), frame)
