@@ -169,6 +169,27 @@ static int call(struct sfc_chain *c, uint32_t h, wasmtime_func_t *f, wasmtime_va
 	return SFC_ERR_TRAP;
 }
 
+/* Lets function h give something to the flows of the n packets it is called
+ * with, until bind_end: at other times it has no packets to name. */
+static void bind_begin(struct sfc_chain *c, const struct sfc_burst *b, uint32_t h, const uint8_t *idx, uint32_t n)
+{
+	struct sfc_binder *to = c->binder;
+	to->n = n;
+	to->hop = h;
+	to->idx = idx;
+	to->slot = b->slot;
+	c->hop[h].inst->binder = to;
+}
+
+/* What a function was promised holds, even if it trapped later on: it may have
+ * written it into the flow's state, which outlives it. */
+static void bind_end(struct sfc_chain *c)
+{
+	c->binder->n = 0;
+	c->binder->idx = NULL;
+	c->binder->slot = NULL;
+}
+
 uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b, const struct sfc_order *order)
 {
 	uint8_t idx[SFC_BURST];
@@ -194,7 +215,11 @@ uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b, const struc
 			memcpy(c->saved, c->desc, n * sizeof c->desc[0]);
 		uint64_t start = unlikely(timed) ? sfc_now_ns() : 0;
 		wasmtime_val_raw_t arg = { .i32 = (int32_t)n };
+		if (c->binder)
+			bind_begin(c, b, h, idx, n);
 		int rc = call(c, h, &hop->inst->process, &arg);
+		if (c->binder)
+			bind_end(c);
 		hop->stats.bursts++;
 		hop->stats.packets += n;
 		if (unlikely(timed)) {

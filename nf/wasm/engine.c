@@ -1,6 +1,5 @@
 /* Engine, epoch ticker and host imports. */
 #define _GNU_SOURCE
-#define _GNU_SOURCE
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -159,15 +158,80 @@ static wasm_trap_t *log_line(void *env, wasmtime_caller_t *caller, wasmtime_val_
 	return NULL;
 }
 
+/* sfc.flow_bind(i i32, tuple i32) -> i32, see nf/ABI.md. */
+static wasm_trap_t *flow_bind(void *env, wasmtime_caller_t *caller, wasmtime_val_raw_t *args, size_t n)
+{
+	(void)env;
+	(void)n;
+	struct sfc_instance *inst = wasmtime_context_get_data(wasmtime_caller_context(caller));
+	uint32_t i = (uint32_t)args[0].i32, ptr = (uint32_t)args[1].i32;
+	struct sfc_tuple t;
+	args[0].i32 = SFC_BIND_NO_FLOW;
+	if (!inst->binder)
+		return NULL;
+	if ((uint64_t)ptr + sizeof t > inst->mem->size) {
+		args[0].i32 = SFC_BIND_BAD;
+		return NULL;
+	}
+	memcpy(&t, inst->mem->base + ptr, sizeof t);
+	args[0].i32 = sfc_binder_bind(inst->binder, i, &t);
+	return NULL;
+}
+
+/* sfc.claim(i i32, key_hi i64, key_lo i64, value i64) -> i32 */
+static wasm_trap_t *claim(void *env, wasmtime_caller_t *caller, wasmtime_val_raw_t *args, size_t n)
+{
+	(void)env;
+	(void)n;
+	struct sfc_instance *inst = wasmtime_context_get_data(wasmtime_caller_context(caller));
+	args[0].i32 = inst->binder ? sfc_binder_claim(inst->binder, (uint32_t)args[0].i32, (uint64_t)args[1].i64,
+		(uint64_t)args[2].i64, (uint64_t)args[3].i64) : SFC_BIND_NO_FLOW;
+	return NULL;
+}
+
+/* sfc.claim_find(key_hi i64, key_lo i64) -> i64 */
+static wasm_trap_t *claim_find(void *env, wasmtime_caller_t *caller, wasmtime_val_raw_t *args, size_t n)
+{
+	(void)env;
+	(void)n;
+	struct sfc_instance *inst = wasmtime_context_get_data(wasmtime_caller_context(caller));
+	args[0].i64 = inst->binder ? (int64_t)sfc_binder_find(inst->binder, (uint64_t)args[0].i64, (uint64_t)args[1].i64) : 0;
+	return NULL;
+}
+
+/* The imports. Types are those of nf.ImportTypes, one letter a value: i for i32,
+ * l for i64. */
+static const struct {
+	const char *name, *params, *results;
+	wasmtime_func_unchecked_callback_t f;
+} imports[] = {
+	{ "log", "iii", "", log_line },
+	{ "flow_bind", "ii", "i", flow_bind },
+	{ "claim", "illl", "i", claim },
+	{ "claim_find", "ll", "l", claim_find },
+};
+
+static void types_of(const char *letters, wasm_valtype_vec_t *vec)
+{
+	wasm_valtype_t *types[4];
+	size_t n = strlen(letters);
+	for (size_t i = 0; i < n; i++)
+		types[i] = wasm_valtype_new(letters[i] == 'l' ? WASM_I64 : WASM_I32);
+	wasm_valtype_vec_new(vec, n, types);
+}
+
 static wasmtime_error_t *define_imports(wasmtime_linker_t *linker)
 {
-	wasm_valtype_t *p[3] = { wasm_valtype_new(WASM_I32), wasm_valtype_new(WASM_I32), wasm_valtype_new(WASM_I32) };
-	wasm_valtype_vec_t params, results;
-	wasm_valtype_vec_new(&params, 3, p);
-	wasm_valtype_vec_new(&results, 0, NULL);
-	wasm_functype_t *ty = wasm_functype_new(&params, &results);
-	wasmtime_error_t *e = wasmtime_linker_define_func_unchecked(linker, "sfc", 3, "log", 3, ty, log_line, NULL, NULL);
-	wasm_functype_delete(ty);
+	wasmtime_error_t *e = NULL;
+	for (size_t i = 0; i < sizeof imports / sizeof imports[0] && !e; i++) {
+		wasm_valtype_vec_t params, results;
+		types_of(imports[i].params, &params);
+		types_of(imports[i].results, &results);
+		wasm_functype_t *ty = wasm_functype_new(&params, &results);
+		e = wasmtime_linker_define_func_unchecked(linker, "sfc", 3, imports[i].name, strlen(imports[i].name), ty,
+			imports[i].f, NULL, NULL);
+		wasm_functype_delete(ty);
+	}
 	return e;
 }
 

@@ -74,6 +74,9 @@ type GroupOptions struct {
 	// TimeEvery takes the time of one burst in so many; a power of two.
 	// Default 16; 1 times every burst.
 	TimeEvery int
+	// Grants are what functions may give their flows. Default: nothing, and
+	// a function with nf.CapabilityBind is refused.
+	Grants Grants
 	// Events receives log lines, faults and alarms, from a goroutine of the
 	// group's own, or from NewGroup when that fails. Default: they are dropped.
 	Events func(Event)
@@ -118,6 +121,8 @@ type Group struct {
 	rt    *Runtime
 	mem   Memory
 	scrap *arena.Region
+	// binder is what functions give their flows with; nil: nothing.
+	binder *Binder
 
 	suspended uint32 // hops without an instance; the worker's
 
@@ -152,6 +157,9 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 			g.free()
 		}
 	}()
+	if err := g.openBinder(); err != nil {
+		return nil, err
+	}
 	for i, spec := range hops {
 		slots, err := newSlots(spec, opts.Flows)
 		if err != nil {
@@ -179,6 +187,9 @@ func checkGroup(mem Memory, hops []Hop, opts GroupOptions) error {
 		if n := len(h.Config); n > nf.ConfigMax {
 			return fmt.Errorf("function %s: config of %d bytes, at most %d fit", h.Name, n, nf.ConfigMax)
 		}
+	}
+	if err := checkBinds(hops, opts.Grants); err != nil {
+		return err
 	}
 	switch n := len(mem.Frames.Bytes()); {
 	case len(hops) > maxHops:
@@ -273,6 +284,7 @@ func (g *Group) free() {
 	}
 	g.hops = nil
 	g.c.close()
+	g.closeBinder()
 }
 
 // Errors that a path's functions cause when they are made.

@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include "pins.h"
 #include "wasmtime_abi.h"
 
 /* Guest addresses; nf/abi.go has the same numbers and a test compares them. */
@@ -131,6 +132,7 @@ struct sfc_instance {
 	wasmtime_func_t process, configure, tick, flow_end;
 	bool has_tick, has_flow_end;
 	struct sfc_log *log;
+	struct sfc_binder *binder; /* of the chain that called it last; NULL: none yet */
 };
 
 struct sfc_stats {
@@ -159,6 +161,7 @@ struct sfc_chain {
 	uint64_t ports;     /* those that functions may send on */
 	struct sfc_desc *desc;
 	struct sfc_control *control;
+	struct sfc_binder *binder; /* NULL: functions have nothing to give their flows */
 	uint64_t time_mask; /* time functions on bursts where (count & mask) == 0 */
 	uint64_t count;
 	uint64_t where[SFC_BURST]; /* descriptor's first 8 bytes as they should be */
