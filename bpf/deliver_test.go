@@ -28,10 +28,12 @@ func deliver(t *testing.T, mode Mode) {
 		t.Fatal(err)
 	}
 	defer unix.Munmap(mem)
-	umem, err := xsk.NewUMEM(mem, packet.NewPool(len(mem)))
+	depot := packet.NewDepot(len(mem))
+	umem, err := xsk.NewUMEM(mem, depot)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer umem.Close()
 	s := w.load(t, compile(t, fixtureRules), classify.Drop)
 	var sock *xsk.Socket
 	in(t, w.near, func() error {
@@ -39,7 +41,7 @@ func deliver(t *testing.T, mode Mode) {
 			return err
 		}
 		var err error
-		sock, err = xsk.Open(umem, w.nearA.Index, 0, xsk.Options{})
+		sock, err = xsk.Open(umem, depot.Pool(), w.nearA.Index, 0, xsk.Options{})
 		return err
 	})
 	defer sock.Close()

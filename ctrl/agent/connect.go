@@ -49,9 +49,14 @@ func (e *Engine) Connect(ports []Port) (err error) {
 	if err := e.attach(ports); err != nil {
 		return err
 	}
-	if e.umem, err = xsk.NewUMEM(e.region.Bytes(), e.workers[0].pool); err != nil {
+	if e.umem, err = xsk.NewUMEM(e.region.Bytes(), e.depot); err != nil {
 		return err
 	}
+	e.connected.push(func() error {
+		err := e.umem.Close()
+		e.umem = nil
+		return err
+	})
 	for _, w := range e.workers {
 		if err := e.openSockets(w, ports); err != nil {
 			return err
@@ -108,7 +113,7 @@ func (e *Engine) attach(ports []Port) (err error) {
 // openSockets opens a worker's sockets and gives them to the steering.
 func (e *Engine) openSockets(w *worker, ports []Port) error {
 	for i, p := range ports {
-		s, err := xsk.Open(e.umem, p.Ifindex, 0, xsk.Options{})
+		s, err := xsk.Open(e.umem, w.pool, p.Ifindex, 0, xsk.Options{})
 		if err != nil {
 			return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
 		}

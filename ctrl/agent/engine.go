@@ -42,6 +42,7 @@ type Engine struct {
 	rt      *wasm.Runtime
 	modules map[string]*wasm.Module
 	region  *arena.Region
+	depot   *packet.Depot // free chunks of region
 	shared  bool
 	workers []*worker
 
@@ -100,6 +101,7 @@ func Open(opts Options) (_ *Engine, err error) {
 		return nil, err
 	}
 	e.opened.push(e.region.Close)
+	e.depot = packet.NewDepot(len(e.region.Bytes()))
 	if err := e.compile(mods); err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ type chainState struct {
 
 // newWorker makes the functions and tables of a worker.
 func (e *Engine) newWorker(index int) (_ *worker, err error) {
-	w := &worker{index: index, pool: packet.NewPool(len(e.region.Bytes()))}
+	w := &worker{index: index, pool: e.depot.Pool()}
 	if w.tuples, err = flow.NewReader(flow.ReaderOptions{Key: e.key}); err != nil {
 		return nil, err
 	}

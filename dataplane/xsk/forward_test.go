@@ -21,7 +21,7 @@ import (
 
 // forwarder moves frames from in to out until stopped.
 type forwarder struct {
-	umem    *UMEM
+	umem    *testUMEM
 	in, out *Socket
 	stop    atomic.Bool
 	done    chan struct{}
@@ -29,7 +29,7 @@ type forwarder struct {
 	moved   int
 }
 
-func startForwarder(t testing.TB, umem *UMEM, in, out *Socket) *forwarder {
+func startForwarder(t testing.TB, umem *testUMEM, in, out *Socket) *forwarder {
 	f := &forwarder{umem: umem, in: in, out: out, done: make(chan struct{})}
 	go f.run()
 	t.Cleanup(f.halt) // before the sockets are closed, also when the test fails
@@ -157,7 +157,7 @@ func TestForwardOverVeth(t *testing.T) {
 			steer(t, w.in, tt.mode, in)
 			f := startForwarder(t, umem, in, out)
 			// More on their way than the fill ring has chunks for would be lost.
-			replay(t, w, total, min(128, in.target))
+			replay(t, w, total, min(128, in.queue.target))
 			f.halt()
 			if f.badMeta != 0 || f.moved != total {
 				t.Errorf("%d frames moved, %d with bad metadata", f.moved, f.badMeta)
@@ -245,7 +245,7 @@ func TestQueuesOfOneInterface(t *testing.T) {
 		var f [2 * each]packet.Frame
 		n := xsk.Receive(f[:])
 		if n != each {
-			t.Errorf("queue %d received %d frames, want %d", xsk.queue, n, each)
+			t.Errorf("queue %d received %d frames, want %d", xsk.queue.number, n, each)
 		}
 		for _, fr := range f[:n] {
 			umem.pool.Put(fr.Chunk)

@@ -57,7 +57,8 @@ func (xsk *Socket) readMode(shareWith *Socket) error {
 }
 
 // Stats counts what went wrong on a socket since it was opened. The first six
-// are the kernel's XDP_STATISTICS.
+// are the kernel's XDP_STATISTICS. RxFillEmpty is the queue's: all its sockets
+// say the same number.
 type Stats struct {
 	RxDropped      uint64 // frames longer than a chunk holds, and other invalid ones
 	RxInvalidDescs uint64 // bad addresses in the fill ring
@@ -73,7 +74,7 @@ type Stats struct {
 func (xsk *Socket) Stats() (Stats, error) {
 	var s unix.XDPStatistics
 	if err := getsockopt(xsk.fd, unix.XDP_STATISTICS, &s); err != nil {
-		return Stats{}, fmt.Errorf("read statistics of XSK on ifindex %d queue %d: %w", xsk.ifindex, xsk.queue, err)
+		return Stats{}, fmt.Errorf("read statistics of XSK on ifindex %d queue %d: %w", xsk.queue.ifindex, xsk.queue.number, err)
 	}
 	return Stats{
 		RxDropped:      s.Rx_dropped,

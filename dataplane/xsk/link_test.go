@@ -17,7 +17,7 @@ import (
 )
 
 // fillFrames takes n chunks and writes numbered frames into them.
-func fillFrames(t testing.TB, umem *UMEM, n int) []packet.Frame {
+func fillFrames(t testing.TB, umem *testUMEM, n int) []packet.Frame {
 	t.Helper()
 	frames := make([]packet.Frame, n)
 	for i := range frames {

@@ -22,16 +22,20 @@ const (
 
 // Options configure a [Socket]. The zero value selects the defaults.
 type Options struct {
-	// RingSize is the number of descriptors of each of the four rings. Power
-	// of two, 64 to 32,768. Default 2048.
+	// RingSize is the number of descriptors of the socket's RX and TX ring, and
+	// of the queue's fill and completion ring when the socket is its first.
+	// Power of two, 64 to 32,768. Default 2048.
 	RingSize uint32
-	// FillTarget is how many chunks the socket keeps ready for frames to
-	// come. At most RingSize. Default a quarter of the UMEM's chunks, or
+	// FillTarget is how many chunks the queue keeps ready for frames to come,
+	// those in the worker's own RX ring included. At most RingSize. The
+	// queue's first socket decides. Default a quarter of the UMEM's chunks, or
 	// RingSize when that is less: then two ports leave half of the chunks for
-	// frames in hand and in the TX rings.
+	// frames in hand and in the TX rings. With several workers take what Size
+	// says.
 	FillTarget uint32
-	// Reserve is how many of FillTarget the other sockets of the UMEM leave
-	// to this one: they take no free chunk that it needs to get so far.
+	// Reserve is how many of FillTarget the other queues of the UMEM leave to
+	// this one: they take no free chunk that it needs to get so far. The
+	// queue's first socket decides.
 	// Default 2 * packet.BurstSize, or FillTarget when that is less.
 	Reserve uint32
 	// Mode is copy or zero copy. A socket that joins an open one of its UMEM
@@ -50,6 +54,10 @@ type Options struct {
 	// still occupies: the kernel takes a closed one down in the background.
 	// Default 2 s; negative: do not wait.
 	BindWait time.Duration
+
+	// borrow shares the mapping of the queue's rings with its first socket, as
+	// a kernel before 6.4 demands.
+	borrow bool
 }
 
 const (

@@ -24,9 +24,9 @@ type playedKernel struct {
 }
 
 // play opens a socket on umem whose kernel the test plays.
-func play(t testing.TB, umem *UMEM, opts Options) (*Socket, *playedKernel) {
+func play(t testing.TB, umem *testUMEM, opts Options) (*Socket, *playedKernel) {
 	t.Helper()
-	opts = opts.withDefaults(umem.pool.Total())
+	opts = opts.withDefaults(umem.depot.Total())
 	if err := opts.validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -40,21 +40,22 @@ func play(t testing.TB, umem *UMEM, opts Options) (*Socket, *playedKernel) {
 	}
 	k.tx.flags.Store(unix.XDP_RING_NEED_WAKEUP)
 	k.onKick = func(k *playedKernel) unix.Errno { k.transmit(int(opts.TxBudget)); return 0 }
-	xsk := &Socket{
-		umem: umem, pool: umem.pool, fd: -1,
-		fill: newProdRing(k.fill), comp: newConsRing(k.comp), rx: newConsRing(k.rx), tx: newProdRing(k.tx),
-		kick: func(_ int, s side) unix.Errno {
-			if s == rxSide {
-				k.rxKicks++
-				return 0
-			}
-			return k.onKick(k)
-		},
-		target: int(opts.FillTarget), reserve: int(opts.Reserve), opts: opts,
-	}
-	if err := umem.add(xsk); err != nil {
+	umem.played++
+	xsk, err := umem.newSocket(umem.pool, 0, umem.played, opts) // each on a queue of its own
+	if err != nil {
 		t.Fatal(err)
 	}
+	xsk.kick = func(_ int, s side) unix.Errno {
+		if s == rxSide {
+			k.rxKicks++
+			return 0
+		}
+		return k.onKick(k)
+	}
+	xsk.fill, xsk.comp, xsk.rx, xsk.tx = newProdRing(k.fill), newConsRing(k.comp), newConsRing(k.rx), newProdRing(k.tx)
+	xsk.rxStart = start
+	xsk.queue.exact = true
+	xsk.join()
 	t.Cleanup(func() {
 		if err := xsk.Close(); err != nil {
 			t.Error(err)
@@ -121,9 +122,16 @@ func (k *playedKernel) census() packet.Census {
 	}
 }
 
+// testUMEM is a UMEM with the pool of one worker.
+type testUMEM struct {
+	*UMEM
+	pool   *packet.Pool
+	played uint32 // queues whose kernel the test plays
+}
+
 // newUMEM makes a UMEM as the engine does: a memfd, so that other mappings of
 // it may exist.
-func newUMEM(t testing.TB, chunks int) *UMEM {
+func newUMEM(t testing.TB, chunks int) *testUMEM {
 	t.Helper()
 	fd, err := unix.MemfdCreate("umem", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -143,33 +151,24 @@ func newUMEM(t testing.TB, chunks int) *UMEM {
 			t.Error(err)
 		}
 	})
-	umem, err := NewUMEM(mem, packet.NewPool(len(mem)))
+	depot := packet.NewDepot(len(mem))
+	umem, err := NewUMEM(mem, depot)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return umem
+	t.Cleanup(func() {
+		if err := umem.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &testUMEM{UMEM: umem, pool: depot.Pool()}
 }
 
 // account fails unless every chunk is where exactly one party has it: the
-// pool, a socket (by the rings, and by the record), or held.
-func account(t testing.TB, umem *UMEM, held int) {
+// depot or a pool, a socket (by the rings, and by the record), or held.
+func account(t testing.TB, umem *testUMEM, held int) {
 	t.Helper()
-	var sum packet.Census
-	marked := 0
-	for _, s := range umem.sockets {
-		if s != nil {
-			sum = sum.Add(s.Census())
-		}
-	}
-	for _, w := range umem.where {
-		if w != 0 {
-			marked++
-		}
-	}
-	if marked != sum.Total() {
-		t.Fatalf("record says sockets hold %d chunks, rings say %+v", marked, sum)
-	}
-	if got := umem.pool.Free() + sum.Total() + held; got != umem.pool.Total() {
-		t.Fatalf("free %d + %+v + held %d = %d, want %d", umem.pool.Free(), sum, held, got, umem.pool.Total())
+	if err := umem.Verify(held); err != nil {
+		t.Fatal(err)
 	}
 }

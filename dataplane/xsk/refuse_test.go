@@ -19,14 +19,14 @@ func TestOpenRefusals(t *testing.T) {
 	fast := Options{BindWait: -1}
 	tests := []struct {
 		name  string
-		umem  *UMEM
+		umem  *testUMEM
 		link  *netns.Link
 		queue uint32
 		opts  Options
 		is    error
 		want  string
 	}{
-		{"queue taken, same UMEM", umem, w.in, 0, fast, ErrQueueTaken, "same UMEM"},
+		{"queue taken, same worker", umem, w.in, 0, fast, ErrQueueTaken, "same worker"},
 		{"queue taken, other UMEM", other, w.in, 0, fast, ErrQueueTaken, "close the other program"},
 		{"no such queue", other, w.out, 7, fast, ErrNoQueue, "queue 7"},
 		{"no such queue, shared UMEM", umem, w.out, 7, fast, ErrNoQueue, "queue 7"},
@@ -69,16 +69,16 @@ func TestNewUMEMRefusals(t *testing.T) {
 	tests := []struct {
 		name string
 		mem  []byte
-		pool int // bytes
+		pool int // bytes of the depot
 		want string
 	}{
 		{"empty", nil, 0, "0 bytes"},
 		{"not whole chunks", mem[:3000], 2048, "3000 bytes"},
 		{"not on a page", mem[2048:4096], 2048, "page"},
-		{"pool too large", mem[:4096], 8192, "pool has 4"},
+		{"depot too large", mem[:4096], 8192, "depot has 4"},
 	}
 	for _, tt := range tests {
-		if _, err := NewUMEM(tt.mem, packet.NewPool(tt.pool)); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := NewUMEM(tt.mem, packet.NewDepot(tt.pool)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: err = %v, want one with %q", tt.name, err, tt.want)
 		}
 	}
@@ -109,7 +109,7 @@ func TestMissingPrivilegeIsNamed(t *testing.T) {
 	w := newWire(t)
 	umem := newUMEM(t, 512)
 	openHere := func() error {
-		xsk, err := Open(umem, w.in.Index, 0, Options{})
+		xsk, err := Open(umem.UMEM, umem.pool, w.in.Index, 0, Options{})
 		if err == nil {
 			return xsk.Close()
 		}

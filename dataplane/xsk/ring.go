@@ -13,7 +13,8 @@ type desc interface{ unix.XDPDesc | uint64 }
 // consRing is a ring the kernel fills and we drain: RX or completion. See
 // linux/if_xdp.h, and xsk_ring_cons in libxdp.
 //
-// Owner: the worker goroutine of this queue. Not safe for concurrent use.
+// Owner: the worker goroutine (RX), or who holds the queue's lock (completion).
+// Not safe for concurrent use.
 // Indices run freely through 2^32; the ring's size is a power of two, so that
 // subtraction and mask stay true when they wrap.
 type consRing[T desc] struct {
@@ -48,13 +49,21 @@ func (r *consRing[T]) at(idx uint32) T { return r.descs[idx&r.mask] }
 // release returns all peeked slots to the kernel with one store.
 func (r *consRing[T]) release() { r.consumer.Store(r.cachedCons) }
 
+// idle says, from the shared words alone, that there is nothing to peek. Unlike
+// the rest it may be called without owning the ring.
+func (r *consRing[T]) idle() bool { return r.producer.Load() == r.consumer.Load() }
+
+// resync forgets what was cached: another view of the ring was used meanwhile.
+func (r *consRing[T]) resync() { r.cachedProd, r.cachedCons = r.producer.Load(), r.consumer.Load() }
+
 // ready returns how many descriptors wait to be peeked.
 func (r *consRing[T]) ready() uint32 { return r.producer.Load() - r.cachedCons }
 
 // prodRing is a ring we fill and the kernel drains: fill or TX. See
 // xsk_ring_prod in libxdp.
 //
-// Owner: the worker goroutine of this queue. Not safe for concurrent use.
+// Owner: the worker goroutine (TX), or who holds the queue's lock (fill). Not
+// safe for concurrent use.
 type prodRing[T desc] struct {
 	descs []T    // len(descs) is a power of two
 	mask  uint32 // len(descs)-1
@@ -90,6 +99,9 @@ func (r *prodRing[T]) put(idx uint32, d T) { r.descs[idx&r.mask] = d }
 // submit hands all reserved slots to the kernel with one store (release: the
 // descriptors are visible before the new producer).
 func (r *prodRing[T]) submit() { r.producer.Store(r.cachedProd) }
+
+// resync forgets what was cached: another view of the ring was used meanwhile.
+func (r *prodRing[T]) resync() { r.cachedProd, r.cachedCons = r.producer.Load(), r.consumer.Load() }
 
 // waiting returns how many descriptors the kernel has not taken yet.
 func (r *prodRing[T]) waiting() uint32 { return r.cachedProd - r.consumer.Load() }

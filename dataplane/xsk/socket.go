@@ -6,9 +6,14 @@
 //	  |                 Refill                            v
 //	fill ring <--------- packet.Pool <---------- completion ring
 //
-// A chunk is in exactly one of these places. Every call on the data path
-// belongs to the worker goroutine that owns the UMEM: rings and free list have
-// one producer and one consumer and no lock.
+// A chunk is in exactly one of these places. One UMEM serves all ports, queues
+// and workers. A worker has a socket of its own on every queue, with an RX and
+// a TX ring that nobody else touches. The sockets of a queue share its fill and
+// completion ring, which whoever comes by serves, under a lock that nobody waits
+// for:
+//
+//	worker 0: RX, TX --- socket ---+--- fill, completion --- queue
+//	worker 1: RX, TX --- socket ---'
 //
 // See Documentation/networking/af_xdp.rst of the kernel. Oldest kernel: 6.1.
 package xsk
@@ -19,41 +24,43 @@ import (
 	"sfc/dataplane/packet"
 )
 
-// Socket is an AF_XDP socket (XSK) bound to one queue of one interface.
+// Socket is an AF_XDP socket (XSK) of one worker, bound to one queue of one
+// interface.
 //
-// Owner: the worker goroutine of its UMEM. No method allocates, except Open,
-// Close, Info and Stats.
+// Owner: the worker goroutine, with the socket's pool. No method allocates,
+// except Open, Close, Info and Stats.
 type Socket struct {
-	rx   consRing[unix.XDPDesc]
-	tx   prodRing[unix.XDPDesc]
+	rx consRing[unix.XDPDesc]
+	tx prodRing[unix.XDPDesc]
+	// fill and comp are this socket's view of the queue's rings: to be used
+	// with the queue's lock.
 	fill prodRing[uint64]
 	comp consRing[uint64]
 
-	umem *UMEM
-	pool *packet.Pool
-	fd   int
+	umem  *UMEM
+	queue *queue
+	pool  *packet.Pool
+	fd    int
 	// kick makes the system call that wakes the kernel for the RX or TX side;
 	// the kernel's except in tests that play the kernel.
 	kick func(fd int, s side) unix.Errno
 
-	// Chunks handed to the kernel and taken back, modulo 2^64, on each side:
-	// the difference is what the kernel and the rings hold.
-	filled, received       uint64
-	transmitted, reclaimed uint64
+	// Frames taken out of the RX ring and put into the TX ring, modulo 2^64.
+	received, transmitted uint64
 
-	target, reserve int  // see Options
-	owed            int  // this socket's part of UMEM.owed
-	id              int  // index in UMEM.sockets
-	alwaysKick      bool // bound without need-wakeup
-	wakeups         uint64
-	refused         uint64
+	txMark     uint16 // of chunks that the socket sends, in UMEM.where
+	alwaysKick bool   // bound without need-wakeup
+	wakeups    uint64
+	refused    uint64
 
 	// Cold from here on.
+	rxStart uint32 // where the RX ring's indices began
+	id      int    // index in UMEM.sockets
 	opts    Options
-	ifindex int
-	queue   uint32
 	info    Info
-	maps    [][]byte // ring mappings
+	own     [][]byte  // mappings of the RX and TX ring
+	shared  *ringMaps // of the fill and completion ring
+	joined  bool      // one of queue.sockets
 	closed  bool
 }
 
@@ -65,9 +72,6 @@ const (
 	rxSide side = iota
 	txSide
 )
-
-// mark is the value in UMEM.where of a chunk that the socket holds.
-func (xsk *Socket) mark(s side) uint8 { return uint8(1 + 2*xsk.id + int(s)) }
 
 // Receive takes frames out of the RX ring, at most len(f), and returns how
 // many. Their chunks belong to the caller, who passes each to Transmit (of any
@@ -100,7 +104,7 @@ func (xsk *Socket) Transmit(f []packet.Frame) int {
 	if n == 0 {
 		return 0
 	}
-	where, mark := xsk.umem.where, xsk.mark(txSide)
+	where, mark := xsk.umem.where, xsk.txMark
 	for i, fr := range f[:n] {
 		if fr.Len < packet.MinFrame || int(fr.Off)+int(fr.Len) > packet.ChunkSize || fr.Chunk%packet.ChunkSize != 0 {
 			panic("xsk: frame to send is not inside its chunk")
@@ -127,8 +131,7 @@ func (xsk *Socket) Flush() (waiting bool) {
 	xsk.reclaim()
 	left := xsk.tx.waiting()
 	for left > 0 && (xsk.alwaysKick || xsk.tx.needWakeup()) {
-		errno := xsk.kick(xsk.fd, txSide)
-		xsk.wakeups++
+		errno := xsk.send()
 		xsk.reclaim()
 		now := xsk.tx.waiting()
 		progress := now < left
@@ -157,72 +160,55 @@ func (xsk *Socket) Flush() (waiting bool) {
 	return left > 0
 }
 
+// send makes the system call that sends; EAGAIN when another socket of the
+// queue is at it and the kernel cannot do both.
+func (xsk *Socket) send() unix.Errno {
+	q := xsk.queue
+	if !q.exact {
+		if !q.sending.try() {
+			return unix.EAGAIN
+		}
+		defer q.sending.release()
+	}
+	xsk.wakeups++
+	return xsk.kick(xsk.fd, txSide)
+}
+
+// TxDrained says whether the kernel has taken every frame given to Transmit so
+// far out of the TX ring: what the worker hands to another one from then on is
+// not sent before them.
+func (xsk *Socket) TxDrained() bool { return xsk.tx.waiting() == 0 }
+
 // Refill takes back the chunks of frames that were sent and gives free chunks
-// to the fill ring, up to Options.FillTarget, except those that other sockets
+// to the fill ring, up to Options.FillTarget, except those that other queues
 // of the UMEM need for their reserve. Call it every turn right after Receive,
 // before the burst leaves: then the chunks of frames in hand are replaced before
 // the far end can know of them, and a sender that keeps a window of at most
-// Options.FillTarget frames loses none.
+// Options.FillTarget frames loses none. It does nothing while another worker
+// serves the queue's rings.
 func (xsk *Socket) Refill() {
-	xsk.reclaim()
+	if !xsk.enter() {
+		return
+	}
+	xsk.collect()
 	xsk.fillUp()
-	if xsk.fill.needWakeup() && xsk.fill.waiting() > 0 {
+	wake := xsk.fill.needWakeup() && xsk.fill.waiting() > 0
+	xsk.leave()
+	if wake {
 		// The outcome does not matter: the flag stays up until it worked.
 		_ = xsk.kick(xsk.fd, rxSide)
 		xsk.wakeups++
 	}
 }
 
-// fillUp moves chunks from the pool to the fill ring.
-func (xsk *Socket) fillUp() {
-	u := xsk.umem
-	has := int(xsk.filled - xsk.received)
-	want := min(xsk.target-has, xsk.pool.Free()-(u.owed-xsk.owed))
-	if want > 0 {
-		n, idx := xsk.fill.reserve(uint32(want))
-		mark := xsk.mark(rxSide)
-		for i := range n {
-			chunk, _ := xsk.pool.Get() // n is at most pool.Free
-			u.where[chunk/packet.ChunkSize] = mark
-			xsk.fill.put(idx+i, uint64(chunk))
-		}
-		xsk.fill.submit()
-		xsk.filled += uint64(n)
-		has += int(n)
-	}
-	owed := max(xsk.reserve-has, 0)
-	u.owed += owed - xsk.owed
-	xsk.owed = owed
-}
-
-// reclaim empties the completion ring into the pool.
+// reclaim takes back the chunks of sent frames, whichever socket of the queue
+// sent them.
 func (xsk *Socket) reclaim() {
-	where := xsk.umem.where
-	// The ring's size bounds the loop: two peeks reach across what was cached.
-	for range 2 {
-		n, idx := xsk.comp.peek(uint32(len(xsk.comp.descs)))
-		if n == 0 {
-			return
-		}
-		for i := range n {
-			chunk := uint32(xsk.comp.at(idx+i)) &^ (packet.ChunkSize - 1)
-			where[chunk/packet.ChunkSize] = 0
-			xsk.pool.Put(chunk)
-		}
-		xsk.comp.release()
-		xsk.reclaimed += uint64(n)
+	if xsk.comp.idle() || !xsk.enter() {
+		return
 	}
-}
-
-// Census counts the chunks that the socket holds.
-func (xsk *Socket) Census() packet.Census {
-	if xsk.closed {
-		return packet.Census{}
-	}
-	c := packet.Census{Rx: int(xsk.rx.ready()), Completion: int(xsk.comp.ready())}
-	c.Fill = int(xsk.filled-xsk.received) - c.Rx
-	c.Tx = int(xsk.transmitted-xsk.reclaimed) - c.Completion
-	return c
+	xsk.collect()
+	xsk.leave()
 }
 
 // PollFD returns the descriptor for poll(2): readable when a frame is in the

@@ -152,7 +152,7 @@ func TestFlushRepeatsWhileItHelps(t *testing.T) {
 }
 
 // take gets n chunks from the pool, as frames of 60 bytes.
-func take(t *testing.T, umem *UMEM, n int) []packet.Frame {
+func take(t *testing.T, umem *testUMEM, n int) []packet.Frame {
 	t.Helper()
 	f := make([]packet.Frame, n)
 	for i := range f {

@@ -1,43 +1,72 @@
 package xsk
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 
 	"sfc/dataplane/packet"
 )
 
-// UMEM is memory that AF_XDP sockets receive into and send from. All sockets
-// of one worker share one, so that a frame received on one port leaves on
-// another without a copy.
-//
-// Owner: the worker goroutine, with every socket opened on it: the free list
-// has no lock.
+// UMEM is memory that AF_XDP sockets receive into and send from. All ports,
+// queues and workers of a data plane share one, so that a frame received on
+// one port leaves on another without a copy, and goes from one worker to
+// another as a number.
 type UMEM struct {
-	mem  []byte
-	pool *packet.Pool
+	mem   []byte
+	depot *packet.Depot
 
-	// where says for each chunk which socket holds it and on which side (see
-	// Socket.mark); 0 when it is free or in the worker's hands. It costs a
-	// byte store per hand-over, and lets Close give back exactly what the
-	// kernel kept.
-	where []uint8
+	// where says for each chunk who of the sockets and queues holds it (see
+	// holder); 0 when it is free or in a worker's hands. It costs a store per
+	// hand-over, and lets Close give back exactly what the kernel kept. An
+	// entry belongs to whoever owns its chunk. It is not in the heap because
+	// chunks pass from worker to worker through rings of the kernel, which the
+	// race detector cannot see.
+	where []uint16
 
-	// owed is how many free chunks the sockets together still need to have
+	// owed is how many free chunks the queues together still need to have
 	// their reserve in the fill ring.
-	owed int
+	owed atomic.Int64
 
+	// mu guards what follows. No worker takes it.
+	mu      sync.Mutex
 	sockets []*Socket // open ones, by their id; nil where one was closed
+	queues  []*queue  // the same
 }
 
-// maxSockets is how many sockets the record of chunks can tell apart.
-const maxSockets = 127
+// holder is a value in UMEM.where: an id in the upper bits, and in the lower
+// two what it is the id of.
+type holder uint16
+
+const (
+	// inFill: a queue, in its fill ring, by the kernel or in an RX ring.
+	inFill holder = 1 + iota
+	// inTx: a socket, in its TX ring, by the kernel or in the completion ring.
+	inTx
+	// inLateTx: a queue; the socket that sent the frame was closed before the
+	// chunk came back.
+	inLateTx
+)
+
+func (h holder) of(id int) uint16 { return uint16(id<<2) | uint16(h) }
+
+// maxHolders is how many sockets, and how many queues, the record of chunks
+// can tell apart.
+const maxHolders = 1 << 14
+
+// ErrInUse means that a UMEM still has open sockets.
+var ErrInUse = errors.New("UMEM has open sockets")
 
 // NewUMEM describes memory to be registered by the first socket. The caller
-// keeps mem mapped until every socket is closed; pool must be the free list of
-// exactly this memory. The length is a multiple of [packet.ChunkSize], below 4
-// GiB, and mem starts on a page, as any mapping does.
-func NewUMEM(mem []byte, pool *packet.Pool) (*UMEM, error) {
+// keeps mem mapped until every socket is closed, and closes the UMEM then;
+// depot must be the free list of exactly this memory. The length is a multiple
+// of [packet.ChunkSize], at most 4 GiB, and mem starts on a page, as any
+// mapping does.
+func NewUMEM(mem []byte, depot *packet.Depot) (*UMEM, error) {
 	switch {
 	case len(mem) == 0 || len(mem)%packet.ChunkSize != 0:
 		return nil, fmt.Errorf("UMEM of %d bytes: want a positive multiple of %d", len(mem), packet.ChunkSize)
@@ -45,17 +74,37 @@ func NewUMEM(mem []byte, pool *packet.Pool) (*UMEM, error) {
 		return nil, fmt.Errorf("UMEM of %d bytes: want at most %d", len(mem), uint64(1)<<32)
 	case !pageAligned(mem):
 		return nil, fmt.Errorf("UMEM of %d bytes does not start on a page: map it", len(mem))
-	case pool.Total()*packet.ChunkSize != len(mem):
-		return nil, fmt.Errorf("UMEM of %d chunks: its pool has %d", len(mem)/packet.ChunkSize, pool.Total())
+	case depot.Total()*packet.ChunkSize != len(mem):
+		return nil, fmt.Errorf("UMEM of %d chunks: its depot has %d", len(mem)/packet.ChunkSize, depot.Total())
 	}
-	return &UMEM{mem: mem, pool: pool, where: make([]uint8, pool.Total())}, nil
+	where, err := mapWords(depot.Total())
+	if err != nil {
+		return nil, fmt.Errorf("UMEM of %d chunks: map the record of them: %w", depot.Total(), err)
+	}
+	return &UMEM{mem: mem, depot: depot, where: where}, nil
+}
+
+// Close gives the record of chunks back, after every socket is closed. Closing
+// again does nothing.
+func (u *UMEM) Close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.where == nil {
+		return nil
+	}
+	if u.open() != nil {
+		return fmt.Errorf("close UMEM of %d chunks: %w: close them first", len(u.where), ErrInUse)
+	}
+	err := unmapWords(u.where)
+	u.where = nil
+	return err
 }
 
 // Bytes returns the memory.
 func (u *UMEM) Bytes() []byte { return u.mem }
 
-// Pool returns the free list.
-func (u *UMEM) Pool() *packet.Pool { return u.pool }
+// Depot returns the free list.
+func (u *UMEM) Depot() *packet.Depot { return u.depot }
 
 // open returns a socket of this UMEM that is open, or nil.
 func (u *UMEM) open() *Socket {
@@ -67,32 +116,44 @@ func (u *UMEM) open() *Socket {
 	return nil
 }
 
-// add gives the socket an id and notes the reserve that is due to it.
-func (u *UMEM) add(xsk *Socket) error {
-	xsk.id = slices.Index(u.sockets, nil)
-	switch {
-	case xsk.id >= 0:
-		u.sockets[xsk.id] = xsk
-	case len(u.sockets) == maxSockets:
-		return fmt.Errorf("UMEM has %d sockets: no more fit", maxSockets)
-	default:
-		xsk.id = len(u.sockets)
-		u.sockets = append(u.sockets, xsk)
+// queue returns the queue of an interface of the calling thread's network
+// namespace, if a socket serves it.
+func (u *UMEM) queue(ifindex int, number uint32) *queue {
+	for _, q := range u.queues {
+		if q != nil && q.ifindex == ifindex && q.number == number && sameNetNS(q.sockets[0].fd) {
+			return q
+		}
 	}
-	xsk.owed = xsk.reserve
-	u.owed += xsk.owed
 	return nil
 }
 
-// remove takes the socket out and its chunks back into the pool.
-func (u *UMEM) remove(xsk *Socket) {
-	for i, w := range u.where {
-		if w == xsk.mark(rxSide) || w == xsk.mark(txSide) {
-			u.where[i] = 0
-			u.pool.Put(uint32(i) * packet.ChunkSize)
-		}
+// place puts v where nil is, or at the end, and returns its index.
+func place[T any](list []*T, v *T, what string) ([]*T, int, error) {
+	i := slices.Index(list, nil)
+	switch {
+	case i >= 0:
+		list[i] = v
+	case len(list) == maxHolders:
+		return list, 0, fmt.Errorf("UMEM has %d %s: no more fit", len(list), what)
+	default:
+		i = len(list)
+		list = append(list, v)
 	}
-	u.owed -= xsk.owed
-	xsk.owed = 0
-	u.sockets[xsk.id] = nil
+	return list, i, nil
+}
+
+// sameNetNS says whether the socket lives in the calling thread's network
+// namespace: only there does an interface index name the same interface.
+func sameNetNS(fd int) bool {
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return true
+	}
+	probe, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(probe)
+	here, err := unix.GetsockoptUint64(probe, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	return err != nil || here == cookie
 }

@@ -56,7 +56,7 @@ func veth(t testing.TB, a *netns.NS, nameA string, b *netns.NS, nameB string) (l
 }
 
 // open opens a socket on queue 0 of l.
-func open(t testing.TB, umem *UMEM, l *netns.Link, opts Options) *Socket {
+func open(t testing.TB, umem *testUMEM, l *netns.Link, opts Options) *Socket {
 	t.Helper()
 	xsk, err := tryOpen(umem, l, 0, opts)
 	if err != nil {
@@ -70,9 +70,9 @@ func open(t testing.TB, umem *UMEM, l *netns.Link, opts Options) *Socket {
 	return xsk
 }
 
-func tryOpen(umem *UMEM, l *netns.Link, queue uint32, opts Options) (xsk *Socket, err error) {
+func tryOpen(umem *testUMEM, l *netns.Link, queue uint32, opts Options) (xsk *Socket, err error) {
 	err = l.NS.Do(func() error {
-		xsk, err = Open(umem, l.Index, queue, opts)
+		xsk, err = Open(umem.UMEM, umem.pool, l.Index, queue, opts)
 		return err
 	})
 	return xsk, err
@@ -92,7 +92,7 @@ func steer(t testing.TB, l *netns.Link, mode link.XDPAttachFlags, sockets ...*So
 	}
 	t.Cleanup(func() { m.Close() })
 	for _, xsk := range sockets {
-		if err := m.Put(xsk.queue, uint32(xsk.PollFD())); err != nil {
+		if err := m.Put(xsk.queue.number, uint32(xsk.PollFD())); err != nil {
 			t.Fatal(err)
 		}
 	}

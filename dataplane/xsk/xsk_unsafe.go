@@ -76,6 +76,20 @@ func getsockopt[T unix.XDPMmapOffsets | unix.XDPStatistics | uint32](fd, opt int
 	return nil
 }
 
+// mapWords maps n words outside the heap, all zero.
+func mapWords(n int) ([]uint16, error) {
+	mem, err := unix.Mmap(-1, 0, 2*n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*uint16)(unsafe.Pointer(&mem[0])), n), nil
+}
+
+// unmapWords gives back what mapWords made.
+func unmapWords(w []uint16) error {
+	return unix.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(&w[0])), 2*len(w)))
+}
+
 // pageAligned says whether mem starts on a page.
 func pageAligned(mem []byte) bool {
 	return uintptr(unsafe.Pointer(&mem[0]))%uintptr(unix.Getpagesize()) == 0
