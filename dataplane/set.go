@@ -195,10 +195,9 @@ func (s *Set) Move(chain, bucket uint16, to int) (MoveReport, error) {
 		if err := s.force(t); err != nil {
 			return r, err
 		}
-		r.Forced = t.force
 		<-t.done
 	}
-	r.Took, r.Flows, r.Refused = time.Since(start), t.flows, t.refused
+	r.Took, r.Flows, r.Refused, r.Forced = time.Since(start), t.flows, t.refused, t.force
 	return r, nil
 }
 
