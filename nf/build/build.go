@@ -105,6 +105,16 @@ func check(module []byte) error {
 	return nf.Check(m, nf.Limits{})
 }
 
+// nativeHost is what whoever loads a native build fills in: where guest address
+// 0 lies, and what the imports do.
+const nativeHost = `#include "sfc_flow.h"
+uint8_t *sfc_base;
+struct sfc_host sfc_host;
+`
+
+// headersDir is where compile puts the SDK's headers.
+const headersDir = "include"
+
 // Native compiles every *.c in dir for this machine into the shared library out,
 // with the flags of [Build]: the yardstick of the Wasm build. extra are further
 // compiler flags, such as -fsanitize=address.
@@ -129,10 +139,10 @@ func Native(dir, out string, extra ...string) (err error) {
 		return err
 	}
 	base := filepath.Join(tmp, "base.c")
-	if err := os.WriteFile(base, []byte("unsigned char *sfc_base;\n"), 0o644); err != nil {
+	if err := os.WriteFile(base, []byte(nativeHost), 0o644); err != nil {
 		return err
 	}
-	args := append([]string{"-shared", "-fPIC", "-o", out, base}, extra...)
+	args := append([]string{"-shared", "-fPIC", "-DSFC_NATIVE", "-I", filepath.Join(tmp, headersDir), "-o", out, base}, extra...)
 	if err := run(clang, append(args, objects...)...); err != nil {
 		return fmt.Errorf("link: %w", err)
 	}
@@ -147,7 +157,7 @@ func compile(clang, dir, tmp string, flags []string) ([]string, error) {
 		return nil, errors.Join(ErrNoSource, err)
 	}
 	slices.Sort(sources)
-	headers := filepath.Join(tmp, "include")
+	headers := filepath.Join(tmp, headersDir)
 	if err := os.CopyFS(headers, sdk.Headers); err != nil {
 		return nil, fmt.Errorf("unpack the SDK's headers: %w", err)
 	}

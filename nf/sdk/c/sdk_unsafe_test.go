@@ -9,6 +9,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
 	"sfc/nf"
 	"sfc/nf/build"
@@ -20,7 +21,7 @@ func TestSameABI(t *testing.T) {
 	var d packet.Desc
 	var c nf.ControlPage
 	var src strings.Builder
-	src.WriteString("#include \"sfc.h\"\n#include \"sfc_log.h\"\n")
+	src.WriteString("#include \"sfc.h\"\n#include \"sfc_log.h\"\n#include \"sfc_flow.h\"\n")
 	same := func(c string, value any) {
 		fmt.Fprintf(&src, "_Static_assert(%s == %d, \"%s is %v in Go\");\n", c, value, c, value)
 	}
@@ -30,6 +31,7 @@ func TestSameABI(t *testing.T) {
 		"SFC_SLOTS_START": nf.SlotsStart, "SFC_DATA_START": nf.DataStart, "SFC_NUM_COUNTERS": nf.NumCounters,
 		"SFC_CONFIG_MAX": nf.ConfigMax, "SFC_BURST": packet.BurstSize, "SFC_CHUNK_SIZE": packet.ChunkSize,
 		"SFC_MIN_FRAME": packet.MinFrame, "sizeof(struct sfc_desc)": packet.DescSize,
+		"sizeof(struct sfc_tuple)": flow.TupleSize,
 		"SFC_IPV4": packet.FlagIPv4, "SFC_IPV6": packet.FlagIPv6, "SFC_VLAN": packet.FlagVLAN,
 		"SFC_FRAGMENT": packet.FlagFragment, "SFC_LATER_FRAG": packet.FlagLaterFrag, "SFC_ICMP_ERROR": packet.FlagICMPError,
 		"SFC_NEW_FLOW": packet.FlagNewFlow, "SFC_REVERSE": packet.FlagReverse,
