@@ -366,6 +366,14 @@ func TestLargestOwnership(t *testing.T) {
 	if action, meta, _ := run(t, s, 0, dns4); action != xdpRedirect || meta.Bucket != b || o.Sent(last, b) != 1 {
 		t.Errorf("action %d, metadata %+v, %d counted", action, meta, o.Sent(last, b))
 	}
+	rng := seed(t)
+	rules := make([]classify.Rule, classify.MaxRules)
+	for i := range rules {
+		rules[i] = randomRule(rng, i)
+	}
+	if err := s.Update(compile(t, rules)); err != nil { // all dimensions, the longest searches
+		t.Fatal(err)
+	}
 	if len(s.PinMemory()) != maxPinBytes {
 		t.Errorf("%d bytes of pins", len(s.PinMemory()))
 	}
