@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +33,9 @@ func newChainValidate(e env) *cobra.Command {
 		Long: `Checks chain files as a data plane would before it takes them: every field, the
 modules the functions name, their configurations against the modules' schemas
 and by giving them to the functions, and, with several files, that no two chains
-claim the same packets at the same priority.
+claim the same packets at the same priority. Warnings name what is allowed but
+hardly meant, such as a function that needs both directions in a chain without a
+return; they do not make a file invalid.
 
 A data plane has the ports given with --ports. Without it, the ports that the
 files name are taken to exist.
@@ -80,6 +83,7 @@ type validationReport struct {
 	Valid    bool            `json:"valid"`
 	Chains   []chainReport   `json:"chains"`
 	Ports    []portReport    `json:"ports"`
+	Warnings []string        `json:"warnings"`
 	Problems []problemReport `json:"problems"`
 }
 
@@ -91,7 +95,15 @@ type chainReport struct {
 	Matches   int              `json:"matches"`
 	Functions []functionReport `json:"functions"`
 	Egress    string           `json:"egress"`
+	Return    *returnReport    `json:"return,omitempty"`
 	BudgetNs  int64            `json:"budget_ns"`
+}
+
+// returnReport is the way back of a chain, once it has been compiled.
+type returnReport struct {
+	Functions []string `json:"functions"`
+	Matches   int      `json:"matches"`
+	Egress    string   `json:"egress"`
 }
 
 type functionReport struct {
@@ -119,7 +131,7 @@ type problemReport struct {
 }
 
 func (v *validation) run(files []string) {
-	v.report = validationReport{Chains: []chainReport{}, Ports: []portReport{}, Problems: []problemReport{}}
+	v.report = validationReport{Chains: []chainReport{}, Ports: []portReport{}, Warnings: []string{}, Problems: []problemReport{}}
 	for _, file := range files {
 		spec, err := chains.Load(file)
 		if err != nil {
@@ -170,6 +182,12 @@ func (v *validation) check() {
 		}
 	}
 	v.plan = plan
+	v.report.Warnings = append(v.report.Warnings, plan.Warnings...)
+	for i := range plan.Paths {
+		if p := &plan.Paths[i]; p.Return {
+			v.report.Chains[p.Chain].Return = reportReturn(plan, p)
+		}
+	}
 	for _, p := range plan.Ports {
 		r := portReport{Name: p.Name, Memory: p.Memory.String(), Unmatched: p.Unmatched.String()}
 		if p.Forward >= 0 {
@@ -193,6 +211,12 @@ func portsOf(specs []chains.Spec) (ports []string) {
 			add(m.Port)
 		}
 		add(s.Egress)
+		if s.Return != nil {
+			for _, m := range s.Return.Match {
+				add(m.Port)
+			}
+			add(s.Return.Egress)
+		}
 	}
 	if len(ports) == 1 {
 		add("in")
@@ -201,7 +225,7 @@ func portsOf(specs []chains.Spec) (ports []string) {
 	return ports
 }
 
-// print writes a line for each chain that is valid.
+// print writes what is known of each chain that is valid, then the warnings.
 func (v *validation) print(w io.Writer) {
 	if v.plan == nil {
 		return
@@ -213,7 +237,30 @@ func (v *validation) print(w io.Writer) {
 		for _, f := range c.Functions {
 			fmt.Fprintf(w, "  %s %s, fault %s, %s of configuration\n", f.Name, f.Version, f.Fault, plural(f.ConfigBytes, "byte"))
 		}
+		if r := c.Return; r != nil {
+			through := strings.Join(r.Functions, ", ")
+			if through == "" {
+				through = "no function"
+			}
+			fmt.Fprintf(w, "  return through %s, egress %s\n", through, r.Egress)
+		}
 	}
+	for _, warning := range v.report.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", warning)
+	}
+}
+
+func reportReturn(plan *chains.Plan, p *chains.Path) *returnReport {
+	r := &returnReport{Functions: []string{}, Egress: plan.Ports[p.Egress].Name}
+	for _, i := range p.Order {
+		r.Functions = append(r.Functions, plan.Chains[p.Chain].Functions[i].Name)
+	}
+	for _, rule := range plan.Rules {
+		if rule.Path == p.Index {
+			r.Matches++
+		}
+	}
+	return r
 }
 
 func reportChain(file string, s *chains.Spec) chainReport {
