@@ -69,21 +69,23 @@ func TestSchemasAndFunctionsAgree(t *testing.T) {
 	accept := map[string][]string{
 		"acl": {`{}`, `{"rules":[{"action":"deny","src":"10.0.0.0/8","proto":"tcp","dst_ports":["22",80,"1024-65535"],
 			"tcp_flags":{"set":["syn"],"clear":["ack"]}}],"default":"permit"}`, `{"rules":[{"action":"permit","proto":132,"src_ports":7}]}`},
-		"dnsguard":  {`{}`, `{"block":["ads.example","a.b."],"ports":[53,5353],"action":"count","malformed":"pass"}`},
-		"firewall":  {`{}`, `{"default":"deny","rules":[{"action":"permit","src":"10.0.0.0/8","proto":"tcp","dst_ports":[443,"8000-8999"]}]}`},
-		"flowstat":  {`{}`, `{"tcp_rtt":true}`, `{"tcp_rtt":false}`},
-		"hop":       {`{}`, `{"src_mac":"02:00:5e:10:00:01","dst_mac":"02:00:5E:10:00:02","decrement":false}`},
-		"ratelimit": {`{"rate":1000}`, `{"rate":1,"unit":"bps","burst":12112,"prefix4":24,"prefix6":48,"max_sources":1,"seed":9223372036854775807,"key":"src"}`},
+		"dnsguard": {`{}`, `{"block":["ads.example","a.b."],"ports":[53,5353],"action":"count","malformed":"pass"}`},
+		"firewall": {`{}`, `{"default":"deny","rules":[{"action":"permit","src":"10.0.0.0/8","proto":"tcp","dst_ports":[443,"8000-8999"]}]}`,
+			`{"pickup":"loose","syn_limits":{"per_source":{"rate":10,"burst":100,"count":"half_open","prefix4":24,"prefix6":48,"max":16384,"seed":1},"per_destination":{"rate":1}}}`},
+		"flowstat": {`{}`, `{"tcp_rtt":true}`, `{"tcp_rtt":false}`},
+		"hop":      {`{}`, `{"src_mac":"02:00:5e:10:00:01","dst_mac":"02:00:5E:10:00:02","decrement":false}`},
+		"ratelimit": {`{"rate":1000}`, `{"rate":1,"unit":"bps","burst":12112,"prefix4":24,"prefix6":48,"max_sources":1,"seed":9223372036854775807,"key":"src"}`,
+			`{"key":"flow","rate":1,"also":{"rate":1,"unit":"bps","burst":12112}}`},
 	}
 	refuse := map[string][]string{
 		"acl": {`{"default":"drop"}`, `{"rules":{}}`, `{"rules":[{"src":"10.0.0.0/8"}]}`, `{"rules":[{"action":"deny","proto":256}]}`,
 			`{"rules":[{"action":"deny","proto":"tcpp"}]}`, `{"rules":[{"action":"deny","dst_ports":[]}]}`, `{"rules":[{"action":"deny","src":"all"}]}`,
 			`{"rules":[{"action":"deny","dst_ports":[1,2,3,4,5,6,7,8,9]}]}`, `{"rules":[{"action":"deny","tcp_flags":{"set":["xmas"]}}]}`},
 		"dnsguard":  {`{"block":"ads"}`, `{"block":[""]}`, `{"ports":[65536]}`, `{"action":"pass"}`, `{"block":["a b"]}`},
-		"firewall":  {`{"default":"drop"}`, `{"rules":[{"src":"10.0.0.0/8"}]}`, `{"tcp":true}`, `{"rules":[{"action":"deny","tcp_flags":{"set":["xmas"]}}]}`},
+		"firewall":  {`{"default":"drop"}`, `{"pickup":"any"}`, `{"syn_limits":{"per_source":{}}}`, `{"syn_limits":{"per_source":{"rate":1,"max":16385}}}`, `{"rules":[{"src":"10.0.0.0/8"}]}`, `{"tcp":true}`, `{"rules":[{"action":"deny","tcp_flags":{"set":["xmas"]}}]}`},
 		"flowstat":  {`{"tcp_rtt":1}`, `{"tcp_rtt":"true"}`, `{"rtt":true}`, `[]`},
 		"hop":       {`{"src_mac":"02:00:5e:10:00"}`, `{"decrement":"yes"}`, `{"ttl":1}`},
-		"ratelimit": {`{}`, `{"rate":0}`, `{"rate":1,"unit":"kbps"}`, `{"rate":1,"prefix6":129}`, `{"rate":1,"max_sources":0}`, `{"rate":1.5}`},
+		"ratelimit": {`{}`, `{"rate":0}`, `{"rate":1,"unit":"kbps"}`, `{"rate":1,"prefix6":129}`, `{"rate":1,"max_sources":0}`, `{"rate":1.5}`, `{"rate":1,"also":{}}`, `{"rate":1,"key":"dst"}`},
 	}
 	rule := `{"action":"permit","src":"2001:db8:ffff:ffff::/64","dst":"2001:db8::/32","proto":"tcp","src_ports":["1024-65535",7],"dst_ports":[80,443],"tcp_flags":{"set":["syn"],"clear":["ack"]}}`
 	accept["acl"] = append(accept["acl"], `{"rules":[`+strings.Repeat(rule+",", 1022)+rule+`]}`)

@@ -40,11 +40,16 @@ const (
 )
 
 func newACL(config map[string]any) (decider, error) {
-	err := onlyFields(config, "default", "rules")
+	a, err := newRules(config)
+	return a, errors.Join(err, onlyFields(config, "default", "rules"))
+}
+
+// newRules reads the fields about rules.
+func newRules(config map[string]any) (*acl, error) {
 	def, errDef := getEnum(config, "default", "permit", "deny")
 	list, errRules := getArray(config, "rules", aclMaxRules)
 	a := &acl{deny: def == "deny"}
-	errs := []error{err, errDef, errRules}
+	errs := []error{errDef, errRules}
 	for i, element := range list {
 		rule, err := newRule(element)
 		if err != nil {
@@ -218,21 +223,25 @@ func (a *acl) decide(p *view, c []uint64) (packet.Verdict, uint16) {
 
 // permits asks the rules about a packet whose IP header is ip.
 func (a *acl) permits(p *view, ip []byte) bool {
-	for i := range a.rules {
-		if a.rules[i].matches(p, ip) {
-			return !a.rules[i].deny
-		}
+	if i := a.first(p, ip); i < len(a.rules) {
+		return !a.rules[i].deny
 	}
 	return !a.deny
 }
 
-func (r *aclRule) matches(p *view, ip []byte) bool {
-	var src, dst netip.Addr
-	if len(ip) == packet.IPv4Len {
-		src, dst = netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
-	} else {
-		src, dst = netip.AddrFrom16([16]byte(ip[8:24])), netip.AddrFrom16([16]byte(ip[24:40]))
+// first returns the number of the first rule that matches; of the default, which
+// is behind them all, when none does.
+func (a *acl) first(p *view, ip []byte) int {
+	for i := range a.rules {
+		if a.rules[i].matches(p, ip) {
+			return i
+		}
 	}
+	return len(a.rules)
+}
+
+func (r *aclRule) matches(p *view, ip []byte) bool {
+	src, dst := srcOf(ip), dstOf(ip)
 	if r.src.IsValid() && !contains(r.src, src) || r.dst.IsValid() && !contains(r.dst, dst) {
 		return false
 	}

@@ -2,6 +2,9 @@ package native
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
 
 	"sfc/dataplane/packet"
 )
@@ -10,6 +13,15 @@ import (
 type firewall struct {
 	rules *acl
 	flows map[uint32]*fwFlow // permitted ones, by slot
+	loose bool               // pickup
+	syns  [2]*fwSynLimit     // per source, per destination; nil: none
+}
+
+// fwSynLimit is how many connections may be half open, or begin.
+type fwSynLimit struct {
+	limits
+	*prefixTable
+	all bool
 }
 
 // fwFlow is a flow that the rules permitted.
@@ -47,15 +59,53 @@ const (
 	fwState  = 2
 	fwWindow = 3
 	fwNoFlow = 4
+	fwSyns   = 5
 
 	fwFlows       = 0 // counters
 	fwEstablished = 1
 	fwRelated     = 2
+	fwPickedUp    = 3
+	fwSynOver     = 4 // source, destination
+	fwRuleDefault = 6
+	fwRuleOthers  = 7
+	fwRules       = 8
+
+	fwCountedRules = 256
 )
 
 func newFirewall(config map[string]any) (decider, error) {
-	rules, err := newACL(config)
-	return &firewall{rules: rules.(*acl), flows: map[uint32]*fwFlow{}}, err
+	rules, errRules := newRules(config)
+	pickup, errPickup := getEnum(config, "pickup", "strict", "loose")
+	f := &firewall{rules: rules, flows: map[uint32]*fwFlow{}, loose: pickup == "loose"}
+	return f, errors.Join(errRules, errPickup, f.readSynLimits(config), onlyFields(config, "default", "rules", "pickup", "syn_limits"))
+}
+
+func (f *firewall) readSynLimits(config map[string]any) error {
+	value, ok := config["syn_limits"]
+	if !ok {
+		return nil
+	}
+	object, ok := value.(map[string]any)
+	if !ok {
+		return errors.New("syn_limits is not an object")
+	}
+	errs := []error{onlyFields(object, "per_source", "per_destination")}
+	for i, name := range []string{"per_source", "per_destination"} {
+		value, ok := object[name]
+		if !ok {
+			continue
+		}
+		limit, ok := value.(map[string]any)
+		if !ok {
+			return fmt.Errorf("%s is not an object", name)
+		}
+		each, errLimit := newTokenLimit(limit)
+		table, errTable := newPrefixTable(limit, "max", 16384, int64(64+64*i))
+		count, errCount := getEnum(limit, "count", "half_open", "new")
+		f.syns[i] = &fwSynLimit{limits{each}, table, count == "new"}
+		errs = append(errs, errLimit, errTable, errCount, onlyFields(limit, "rate", "burst", "count", "prefix4", "prefix6", "max", "seed"))
+	}
+	return errors.Join(errs...)
 }
 
 func (f *firewall) end(slot uint32, _ []uint64) { delete(f.flows, slot) }
@@ -99,38 +149,123 @@ func (f *firewall) reason(p *view, c []uint64) uint16 {
 	if !ok {
 		return fwState
 	}
-	over := flow.stage == fwOver || flow.peers[0].fin && flow.peers[1].fin
-	if over && s.syn && !s.ack {
-		return f.begin(p, c)
-	}
 	fromOrigin := (p.Flags&packet.FlagReverse != 0) == flow.reverse
-	switch flow.stage {
-	case fwOver:
+	switch {
+	case s.syn && !s.ack:
+		return f.syn(flow, s, p, fromOrigin, c)
+	case flow.stage == fwOver:
 		return fwState
-	case fwAsked:
+	case flow.stage == fwAsked:
 		return flow.beforeAnswer(s, fromOrigin)
 	}
-	return flow.afterAnswer(s, fromOrigin, c)
+	answered := flow.stage == fwAnswered && !flow.peers[0].fin && !flow.peers[1].fin
+	reason := flow.afterAnswer(s, fromOrigin)
+	if answered && flow.stage == fwOpen {
+		c[fwEstablished]++
+		f.completed(p)
+	}
+	return reason
+}
+
+// permits asks the rules about a packet that is to begin something.
+func (f *firewall) permits(p *view, c []uint64) bool {
+	ip := p.ip()
+	if ip == nil {
+		return false
+	}
+	switch rule := f.rules.first(p, ip); {
+	case rule == len(f.rules.rules):
+		c[fwRuleDefault]++
+	case rule < fwCountedRules:
+		c[fwRules+rule]++
+	default:
+		c[fwRuleOthers]++
+	}
+	return f.rules.permits(p, ip)
 }
 
 // begin asks the rules about the first packet of a flow.
 func (f *firewall) begin(p *view, c []uint64) uint16 {
-	ip := p.ip()
-	if ip == nil || !f.rules.permits(p, ip) {
+	if !f.permits(p, c) {
 		return fwDenied
 	}
 	flow := &fwFlow{reverse: p.Flags&packet.FlagReverse != 0}
 	if p.Proto == packet.ProtoTCP {
 		s, ok := p.segment()
-		if !ok || p.Flags&packet.FlagLaterFrag != 0 || !s.syn || s.ack {
+		if !ok || p.Flags&packet.FlagLaterFrag != 0 {
 			return fwState
 		}
 		flow.tcp = true
-		flow.ask(s)
+		switch {
+		case s.syn && !s.ack:
+			if !f.maySend(p, c) {
+				return fwSyns
+			}
+			flow.ask(s)
+		case f.loose && !s.syn && !s.rst && !s.fin:
+			c[fwPickedUp]++
+			flow.stage, flow.loose = fwOpen, true
+		default:
+			return fwState
+		}
 	}
 	f.flows[p.Slot] = flow
 	c[fwFlows]++
 	return 0
+}
+
+// syn decides about a SYN in a permitted flow: it begins the next connection, or
+// repeats what began this one, or is from a host that forgot this one.
+func (f *firewall) syn(flow *fwFlow, s fwSegment, p *view, fromOrigin bool, c []uint64) uint16 {
+	switch {
+	case flow.stage == fwOver || flow.peers[0].fin && flow.peers[1].fin:
+		return f.begin(p, c)
+	case !fromOrigin:
+		return fwState
+	case !f.maySend(p, c):
+		return fwSyns
+	case flow.stage == fwAsked:
+		flow.ask(s)
+	}
+	return 0
+}
+
+// maySend charges a SYN to its source and its destination, if both have tokens.
+func (f *firewall) maySend(p *view, c []uint64) bool {
+	var charged *bucket
+	for i, l := range f.syns {
+		if l == nil {
+			continue
+		}
+		b, _ := l.find(f.synAddr(i, p), l.limits, p.RxNs)
+		if !l.take(b, p) {
+			if charged != nil {
+				f.syns[0].giveBack(charged)
+			}
+			c[fwSynOver+i]++
+			return false
+		}
+		charged = b
+	}
+	return true
+}
+
+// completed gives back what the SYN took of a connection whose origin's packet p
+// is.
+func (f *firewall) completed(p *view) {
+	for i, l := range f.syns {
+		if l != nil && !l.all {
+			b, _ := l.find(f.synAddr(i, p), l.limits, p.RxNs)
+			l.giveBack(b)
+		}
+	}
+}
+
+func (f *firewall) synAddr(i int, p *view) netip.Addr {
+	if i == 0 {
+		return srcOf(p.ip())
+	}
+	return dstOf(p.ip())
 }
 
 // fwSegment is a TCP segment.
@@ -215,13 +350,11 @@ func (f *fwFlow) beforeAnswer(s fwSegment, fromOrigin bool) uint16 {
 		return ahead(n, origin.first+1) >= 0 && ahead(origin.next, n) >= 0
 	}
 	switch {
-	case fromOrigin && s.syn && !s.ack:
-		f.ask(s)
 	case fromOrigin && s.rst:
-		if !acknowledged(s.seq) {
-			return fwWindow
+		if acknowledged(s.seq) {
+			f.stage = fwOver
 		}
-		f.stage = fwOver
+	case !fromOrigin && s.ack && !s.syn && !s.rst && s.length == 0: // of an older connection
 	case !fromOrigin && s.ack && (s.syn || s.rst):
 		if !acknowledged(s.acked) {
 			return fwWindow
@@ -245,7 +378,7 @@ func (f *fwFlow) beforeAnswer(s fwSegment, fromOrigin bool) uint16 {
 }
 
 // afterAnswer follows a connection both of whose SYNs were seen.
-func (f *fwFlow) afterAnswer(s fwSegment, fromOrigin bool, c []uint64) uint16 {
+func (f *fwFlow) afterAnswer(s fwSegment, fromOrigin bool) uint16 {
 	from, to := &f.peers[0], &f.peers[1]
 	if !fromOrigin {
 		from, to = to, from
@@ -262,14 +395,13 @@ func (f *fwFlow) afterAnswer(s fwSegment, fromOrigin bool, c []uint64) uint16 {
 		}
 	}
 	if s.rst {
-		f.stage = fwOver
+		if f.loose || s.seq == from.next { // what its receiver obeys, too
+			f.stage = fwOver
+		}
 		return 0
 	}
 	if f.stage == fwAnswered && fromOrigin && s.ack {
 		f.stage = fwOpen
-		if !from.fin && !to.fin {
-			c[fwEstablished]++
-		}
 	}
 	window := s.window
 	if !s.syn {

@@ -94,6 +94,15 @@ func connections(n int, ip6 bool) []Packet {
 	return out
 }
 
+// synFlood are SYNs from random sources to random destinations.
+func synFlood(n int, ip6 bool) []Packet {
+	out := tcpData(n, ip6)
+	for i := range out {
+		out[i].Frame[out[i].L4+13] = syn
+	}
+	return out
+}
+
 // handshake returns the handshake of the connection that a packet of
 // connections is part of; nil for other packets.
 func handshake(p Packet) []Packet {
@@ -160,6 +169,7 @@ func BenchmarkCatalogue(b *testing.B) {
 		{"acl=100", "acl", rules(100), randomFlows},
 		{"acl=1000", "acl", rules(1000), randomFlows},
 		{"firewall-established", "firewall", rules(100), connections},
+		{"firewall-flood", "firewall", same(`{"syn_limits":{"per_source":{"rate":1},"per_destination":{"rate":1}}}`), synFlood},
 		{"firewall-udp", "firewall", same(`{}`), randomFlows},
 		{"flowstat", "flowstat", same(`{"tcp_rtt":true}`), randomFlows},
 		{"flowstat-established", "flowstat", same(`{"tcp_rtt":true}`), tcpData},

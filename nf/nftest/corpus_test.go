@@ -172,6 +172,7 @@ var configs = map[string][]string{
 		`{"default":"deny","rules":[{"action":"permit","src":"10.0.0.0/8"},{"action":"permit","src":"192.168.0.0/16"},
 			{"action":"permit","src":"172.16.0.0/12"},{"action":"permit","src":"fe80::/10"}]}`,
 		`{"rules":[{"action":"deny","proto":"udp","dst_ports":"1-1023"},{"action":"deny","proto":"tcp","dst_ports":80}]}`,
+		`{"pickup":"loose","syn_limits":{"per_source":{"rate":1,"burst":1,"count":"new","prefix4":8},"per_destination":{"rate":1,"burst":2,"prefix4":0,"max":8}}}`,
 	},
 	"flowstat": {
 		`{}`,

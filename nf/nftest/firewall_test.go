@@ -2,7 +2,10 @@ package nftest
 
 import (
 	"encoding/binary"
+	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"sfc/dataplane/packet"
@@ -68,7 +71,9 @@ func fragmented(p Packet) Packet {
 }
 
 var (
-	denied, invalidState, outOfWindow, noFlow = Drop(1), Drop(2), Drop(3), Drop(4)
+	denied, invalidState, outOfWindow, noFlow, synLimit = Drop(1), Drop(2), Drop(3), Drop(4), Drop(5)
+
+	otherHost = netip.MustParseAddr("10.0.0.99")
 
 	fin = uint8(0x11) // FIN,ACK
 )
@@ -100,7 +105,7 @@ var firewallCases = []Case{
 		seg{back: true, flags: synAck, seq: 5000, ack: 1000, win: 9}, seg{back: true, flags: synAck, seq: 5000, ack: 1002, win: 9},
 		seg{back: true, flags: ack, seq: 5000, ack: 1001, win: 9}, seg{flags: ack, seq: 1001, ack: 5001, win: 9},
 		seg{back: true, flags: syn, seq: 5000, win: 9}, seg{back: true, flags: synAck, seq: 5000, ack: 1001, win: 9}),
-		outOfWindow, outOfWindow, invalidState, invalidState, invalidState, Next),
+		outOfWindow, outOfWindow, Next, invalidState, invalidState, Next),
 	then("SYN with data, which may be acknowledged or not", segs(seg{flags: syn, seq: 1000, win: 1000, data: 10}), segs(
 		seg{back: true, flags: synAck, seq: 5000, ack: 1012, win: 9}, seg{back: true, flags: synAck, seq: 5000, ack: 1001, win: 9}), outOfWindow, Next),
 	then("SYN again, with another number", opened[:1], segs(
@@ -110,7 +115,7 @@ var firewallCases = []Case{
 		seg{back: true, flags: rst, seq: 0, win: 0}, seg{back: true, flags: rst | ack, seq: 0, ack: 999}, seg{back: true, flags: rst | ack, seq: 0, ack: 1001},
 		seg{back: true, flags: synAck, seq: 5000, ack: 1001, win: 9}, seg{flags: syn, seq: 9000, win: 1000}),
 		invalidState, outOfWindow, Next, invalidState, Next),
-	then("given up", opened[:1], segs(seg{flags: rst, seq: 1002}, seg{flags: rst, seq: 1001}, seg{flags: ack, seq: 1001, ack: 1}), outOfWindow, Next, invalidState),
+	then("given up", opened[:1], segs(seg{flags: rst, seq: 1002}, seg{flags: rst, seq: 1001}, seg{flags: ack, seq: 1001, ack: 1}), Next, Next, invalidState),
 	then("segments in and out of the window", opened, segs(
 		seg{flags: ack, seq: 2001, ack: 5001, win: 1000, data: 1}, // begins at its edge: a probe
 		seg{flags: ack, seq: 2003, ack: 5001, win: 1000, data: 1},
@@ -150,7 +155,56 @@ var firewallCases = []Case{
 	then("a new connection of the same ports after the end, not before", slices.Concat(opened, segs(seg{flags: fin, seq: 1001, ack: 5001, win: 1000})), segs(
 		seg{flags: syn, seq: 900000, win: 1000}, seg{back: true, flags: fin, seq: 5001, ack: 1002, win: 1000},
 		seg{flags: syn, seq: 900000, win: 1000}, seg{back: true, flags: synAck, seq: 1, ack: 900001, win: 1000}),
-		outOfWindow, Next, Next, Next),
+		Next, Next, Next, Next),
+	then("only a RST with the next number ends the connection", opened, segs(
+		seg{back: true, flags: rst, seq: 5002}, seg{back: true, flags: rst, seq: 5900}, seg{flags: ack, seq: 1001, ack: 5001, win: 1000, data: 10},
+		seg{flags: rst, seq: 1001}, seg{back: true, flags: ack, seq: 5001, ack: 1011, win: 1000}, seg{flags: rst, seq: 1011}, seg{back: true, flags: ack, seq: 5001, ack: 1011}),
+		Next, Next, Next, Next, Next, Next, invalidState),
+	then("a SYN in a connection is for the answering side to reject, and moves nothing", opened, segs(
+		seg{flags: syn, seq: 777000, win: 9}, seg{back: true, flags: ack, seq: 5001, ack: 1001, win: 1000}, // the challenge
+		seg{flags: rst, seq: 1001}, seg{flags: syn, seq: 777000, win: 9}, seg{back: true, flags: synAck, seq: 1, ack: 777001, win: 9}),
+		Next, Next, Next, Next, Next),
+	then("a SYN of the answering side is nothing", opened, segs(seg{back: true, flags: syn, seq: 5001, win: 9}), invalidState),
+	then("the answering side has an older connection, and learns that it is over", opened[:1], segs(
+		seg{back: true, flags: ack, seq: 99, ack: 88, win: 9}, seg{back: true, flags: ack, seq: 99, ack: 88, win: 9, data: 1}, seg{flags: rst, seq: 88},
+		seg{flags: syn, seq: 1000, win: 1000}, seg{back: true, flags: synAck, seq: 5000, ack: 1001, win: 1000}),
+		Next, invalidState, Next, Next, Next),
+	{Name: "pickup: an ACK takes the connection over, both ways, without windows; nothing else does", Config: `{"pickup":"loose"}`,
+		Packets: segs(
+			seg{flags: fin, seq: 70, ack: 7}, seg{flags: rst, seq: 70, ack: 7}, seg{flags: synAck, seq: 70, ack: 7},
+			seg{flags: ack, seq: 70, ack: 7, win: 9, data: 5}, seg{back: true, flags: ack, seq: 4000, ack: 9000, win: 9},
+			seg{back: true, flags: rst, seq: 1}, seg{back: true, flags: ack, seq: 4000, ack: 75}),
+		Want: []Want{invalidState, invalidState, invalidState, Next, Next, Next, invalidState}, Counters: []uint64{1, 0, 0, 1}},
+	{Name: "pickup asks the rules, and a closed connection is not picked up", Config: `{"pickup":"loose","default":"deny","rules":[{"action":"permit","src":"10.0.0.0/8"}]}`,
+		Packets: segs(seg{back: true, flags: ack, seq: 1, ack: 1}, seg{flags: ack, seq: 1, ack: 1}, seg{flags: rst, seq: 1}, seg{flags: ack, seq: 1, ack: 1}),
+		Want:    []Want{denied, Next, Next, invalidState}},
+	{Name: "rules are counted, the default and those far behind too",
+		Config: `{"default":"deny","rules":[{"action":"permit","proto":"tcp"},{"action":"deny","src":"10.0.0.0/8","dst_ports":53},{"action":"permit","proto":"udp"}]}`,
+		Packets: []Packet{seg{flags: ack}.packet(), seg{flags: syn, seq: 1}.packet(), seg{flags: syn, seq: 1}.packet(), inFlow(udp.Packet(0), 2, false), inFlow(udp.Packet(1), 2, false),
+			inFlow(udp6.Packet(0), 3, false), inFlow(udp6.Packet(0), 3, false), inFlow(with(udp, func(s *Spec) { s.Proto = 47 }), 4, false), inFlow(arp, 5, false)},
+		Want:     []Want{invalidState, Next, Next, denied, denied, Next, Next, denied, denied},
+		Counters: []uint64{2, 0, 0, 0, 0, 0, 1, 0, 2, 2, 1, 0}},
+	{Name: "300 rules", Config: lastRules(300), Packets: []Packet{inFlow(with(udp, func(s *Spec) { s.DPort = 255 }), 1, false), inFlow(with(udp, func(s *Spec) { s.DPort = 256 }), 2, false),
+		inFlow(with(udp, func(s *Spec) { s.DPort = 299 }), 3, false), inFlow(with(udp, func(s *Spec) { s.DPort = 300 }), 4, false)},
+		Want: []Want{denied, denied, denied, Next}, Counters: append([]uint64{1, 0, 0, 0, 0, 0, 1, 2}, append(make([]uint64, 255), 1)...)},
+	{Name: "half-open connections of a source", Config: `{"syn_limits":{"per_source":{"rate":1,"burst":2}}}`,
+		Packets: []Packet{from(hostA, 1, 0), from(hostA, 2, 0), from(hostA, 3, 0), from(otherHost, 4, 0), from(hostA, 3, 999), from(hostA, 3, 1000), from(hostA, 5, 1000)},
+		Want:    []Want{Next, Next, synLimit, Next, synLimit, Next, synLimit}, Counters: []uint64{4, 0, 0, 0, 3, 0}},
+	{Name: "who completes handshakes may go on, and what is open is left alone", Config: `{"syn_limits":{"per_source":{"rate":1,"burst":1},"per_destination":{"rate":1,"burst":2}}}`,
+		Packets: slices.Concat(handshakeOf(1), handshakeOf(2), handshakeOf(3), []Packet{from(hostA, 4, 0), from(hostA, 5, 0)}, inFlows(1, segs(seg{flags: ack, seq: 1001, ack: 5001, data: 1}))),
+		Want:    append(slices.Repeat([]Want{Next}, 10), synLimit, Next), Counters: []uint64{4, 3, 0, 0, 1, 0}},
+	{Name: "unless all that is new counts", Config: `{"syn_limits":{"per_destination":{"rate":1,"burst":2,"count":"new","prefix4":0}}}`,
+		Packets: slices.Concat(handshakeOf(1), handshakeOf(2), []Packet{from(otherHost, 3, 0)}, inFlows(1, segs(seg{flags: ack, seq: 1001, ack: 5001, data: 1}))),
+		Want:    append(slices.Repeat([]Want{Next}, 6), synLimit, Next), Counters: []uint64{2, 2, 0, 0, 0, 1}},
+	{Name: "a SYN that the destination refuses costs its source nothing", Config: `{"syn_limits":{"per_source":{"rate":1,"burst":2},"per_destination":{"rate":1,"burst":1}}}`,
+		Packets: []Packet{from(hostA, 1, 0), from(hostA, 2, 0), from(hostA, 3, 0), from(hostA, 3, 1000), from(hostA, 4, 2000)},
+		Want:    []Want{Next, synLimit, synLimit, Next, Next}, Counters: []uint64{3, 0, 0, 0, 0, 2}},
+	{Name: "repeated SYNs count, those that the rules deny do not", Config: `{"rules":[{"action":"deny","dst_ports":22}],"syn_limits":{"per_source":{"rate":1,"burst":2}}}`,
+		Packets: []Packet{inFlow(with(tcp, func(s *Spec) { s.DPort = 22 }), 9, false), from(hostA, 1, 0), from(hostA, 1, 0), from(hostA, 1, 0)},
+		Want:    []Want{denied, Next, Next, synLimit}},
+	{Name: "a limit without a rate", Config: `{"syn_limits":{"per_source":{"burst":2}}}`, Refused: true},
+	{Name: "a limit per something else", Config: `{"syn_limits":{"per_port":{"rate":2}}}`, Refused: true},
+	{Name: "pickup of a third kind", Config: `{"pickup":"any"}`, Refused: true},
 	then("fragmented segments end the checks of windows", opened, []Packet{
 		fragmented(seg{flags: ack, seq: 1001, ack: 5001, win: 1000, data: 8}.packet()), inFlow(laterFragment(tcp), 1, false),
 		seg{back: true, flags: ack, seq: 5001, ack: 1801, win: 1000}.packet()}, Next, Next, Next),
@@ -162,6 +216,33 @@ var firewallCases = []Case{
 	{Name: "families mixed", Config: `{"rules":[{"action":"deny","src":"10.0.0.0/8","dst":"2001:db8::/32"}]}`, Refused: true},
 	{Name: "1024 rules", Config: manyRules(1024), Refused: true},
 	{Name: "the most tables possible", Config: worstRules(), Packets: []Packet{inFlow(udp.Packet(0), 1, false), inFlow(udp6.Packet(0), 2, false)}, Want: []Want{Next, Next}},
+}
+
+// from is the SYN of a flow, ms after the beginning.
+func from(src netip.Addr, flow uint32, ms uint64) Packet {
+	p := with(tcp, func(s *Spec) { s.Src, s.SPort = src, uint16(flow) })
+	p.RxNs = ms * 1e6
+	return inFlow(p, flow, false)
+}
+
+// inFlows puts packets into another flow.
+func inFlows(flow uint32, list []Packet) []Packet {
+	for i := range list {
+		list[i].Flow = flow
+	}
+	return list
+}
+
+// handshakeOf is the handshake of a flow.
+func handshakeOf(flow uint32) []Packet { return inFlows(flow, slices.Clone(opened)) }
+
+// lastRules are n rules, of which number i denies UDP to port i.
+func lastRules(n int) string {
+	rules := make([]string, n)
+	for i := range rules {
+		rules[i] = fmt.Sprintf(`{"action":"deny","proto":"udp","dst_ports":%d}`, i)
+	}
+	return `{"rules":[` + strings.Join(rules, ",") + `]}`
 }
 
 // reversed is a packet from s's destination to its source.

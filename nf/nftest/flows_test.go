@@ -186,7 +186,7 @@ func TestStatefulRandom(t *testing.T) {
 				}
 			}
 			t.Logf("reasons %v", seen)
-			if want := map[string]int{"firewall": 5, "flowstat": 1, "ratelimit": 2}[name]; len(seen) != want {
+			if want := map[string]int{"firewall": 6, "flowstat": 1, "ratelimit": 2}[name]; len(seen) != want {
 				t.Errorf("reasons %v, want %d with 0 for passing: too narrow a world", seen, want)
 			}
 		})

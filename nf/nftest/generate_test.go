@@ -162,6 +162,8 @@ func (g gen) config(function string) []byte {
 		if g.oneIn(2) { // more of TCP, less of rules
 			c = map[string]any{"rules": []any{}}
 		}
+		g.maybe(c, "pickup", pick(g, "strict", "loose"))
+		g.maybe(c, "syn_limits", g.synLimits())
 	case "ratelimit":
 		c = map[string]any{"rate": pick(g, 1, 3, 1000, 999983, 1_000_000_000_000)}
 		g.maybe(c, "unit", pick(g, "pps", "bps"))
@@ -202,6 +204,21 @@ func (g gen) config(function string) []byte {
 		text = g.spoilText(text)
 	}
 	return text
+}
+
+func (g gen) synLimits() map[string]any {
+	limits := map[string]any{}
+	for _, name := range []string{"per_source", "per_destination"} {
+		l := map[string]any{"rate": pick(g, 1, 7, 1000)}
+		g.maybe(l, "burst", pick(g, 1, 3, 4_000_000_000))
+		g.maybe(l, "count", pick(g, "half_open", "new"))
+		g.maybe(l, "prefix4", g.IntN(33))
+		g.maybe(l, "prefix6", g.IntN(129))
+		g.maybe(l, "max", pick(g, 1, 5, 16384))
+		g.maybe(l, "seed", g.Int64())
+		g.maybe(limits, name, l)
+	}
+	return limits
 }
 
 func (g gen) maybe(c map[string]any, name string, value any) {

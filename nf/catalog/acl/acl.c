@@ -30,15 +30,19 @@ SFC_HEAP(heap, 14 << 20);
 
 SFC_EXPORT(sfc_configure) int32_t sfc_configure(uint32_t ptr, uint32_t len) {
 	struct sfc_json j;
-	struct rule *rules;
-	uint32_t n;
+	uint32_t seen = 0;
 	sfc_heap_reset(&heap);
 	sfc_json_start(&j, ptr, len);
-	rules = rules_read(&j, &heap, &n);
+	struct rule_list rules = rules_start(&j, &heap);
+	sfc_json_object(&j);
+	while (sfc_json_key(&j))
+		if (!rules_field(&j, &rules, &seen))
+			sfc_json_fail(&j, SFC_JSON_UNKNOWN);
 	int32_t refused = sfc_json_finish(&j);
 	if (refused)
 		return refused;
-	return lanes_build(&heap, rules, n) ? 0 : SFC_JSON_MEMORY;
+	rules_finish(&rules);
+	return lanes_build(&heap, &rules) ? 0 : SFC_JSON_MEMORY;
 }
 
 // decide writes the verdicts of a lane and returns how many are permitted.

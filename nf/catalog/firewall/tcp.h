@@ -39,7 +39,7 @@ struct conn {
 	uint8_t scale[2];    // of their windows, in bits
 	uint8_t state;       // enum state
 	uint8_t reverse : 1; // the origin's packets are against the flow's direction
-	uint8_t loose : 1;   // windows are not known any more: a segment came in fragments
+	uint8_t loose : 1;   // windows are not known: it was picked up, or came in fragments
 	uint8_t fin : 2;     // who sent a FIN, one bit per side
 	uint32_t unused;
 };
@@ -112,6 +112,13 @@ static inline void tcp_begin(struct conn *c, const struct segment *s, bool rever
 	c->scale[0] = s->scale;
 }
 
+// tcp_pick_up takes over a connection that began earlier, with a segment of whom
+// is the origin from now on. How windows are scaled was said before.
+static inline void tcp_pick_up(struct conn *c, const struct segment *s, bool reverse) {
+	*c = (struct conn){.state = OPEN, .reverse = reverse, .loose = 1};
+	c->side[0].end = s->end;
+}
+
 // tcp_acks_syn says whether ack acknowledges the origin's SYN, and data that
 // came with it at most.
 static inline bool tcp_acks_syn(const struct conn *c, uint32_t ack) {
@@ -142,6 +149,13 @@ static inline bool tcp_fits(const struct conn *c, const struct segment *s, int f
 		return false;
 	return !(s->flags & TCP_ACK) || s->flags & TCP_RST ||
 	       (!after(s->ack, b->end) && !after(b->end - larger(a->max_win, LEAST_ACK), s->ack));
+}
+
+// tcp_ends says whether a reset that fits ends the connection: it carries the
+// number behind all that its sender sent. The receiver obeys no other and asks
+// back with an ACK (RFC 5961, section 3), so the connection may live on.
+static inline bool tcp_ends(const struct conn *c, const struct segment *s, int from) {
+	return c->loose || s->seq == c->side[from].end;
 }
 
 // tcp_advance notes what a segment that fits sent, offered and acknowledged.

@@ -16,7 +16,7 @@
 // Cost:       8.2 ns/packet by source, 2.4 by flow (4.0 with two limits), at burst 64
 //             in the sandbox; 2-core AMD EPYC VM, 2026-11-23,
 //             BenchmarkCatalogue/nf=ratelimit.
-// See also:   bucket.h for the arithmetic, sources.h for the table of sources. A
+// See also:   ../buckets for the arithmetic and the table of sources. A
 //             packet's length is its frame's, without FCS. Time is the packet's
 //             own (rx_ns), so that decisions do not depend on how packets fall
 //             into bursts.
@@ -25,7 +25,7 @@
 #include "sfc_json.h"
 #include "sfc_mem.h"
 
-#include "sources.h"
+#include "../buckets/sources.h"
 
 enum { REASON_RATE_EXCEEDED = 1 };
 enum { COUNTER_PASSED, COUNTER_SOURCES, COUNTER_REPLACED, COUNTER_NON_IP, COUNTER_NO_FLOW };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // lanes.h: a burst's packets looked up in the rules' tables, all at once. Clear,
-// add packets, search each family's lane, and ask table_permits about packet i
-// of a lane.
+// add packets, search each family's lane, and ask table_permits or table_first
+// about packet i of a lane.
 #ifndef RULES_LANES_H
 #define RULES_LANES_H
 
@@ -85,8 +85,8 @@ static inline void lanes_search(int ip6) {
 }
 
 // lanes_build makes the tables of both families. false: the heap is full.
-static bool lanes_build(struct sfc_heap *h, const struct rule *rules, uint32_t n) {
-	return table_build(&by_family[0], h, rules, n, false) && table_build(&by_family[1], h, rules, n, true);
+static bool lanes_build(struct sfc_heap *h, const struct rule_list *l) {
+	return table_build(&by_family[0], h, l->rule, l->n, false) && table_build(&by_family[1], h, l->rule, l->n, true);
 }
 
 #endif

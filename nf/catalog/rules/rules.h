@@ -160,33 +160,40 @@ static void read_rule(struct sfc_json *j, struct rule *r) {
 		sfc_json_fail(j, BAD_PROTO);
 }
 
-// rules_read reads the whole configuration. The default becomes the last of the
-// n rules returned; they live on the heap.
-static struct rule *rules_read(struct sfc_json *j, struct sfc_heap *h, uint32_t *n) {
-	struct rule *rules = sfc_heap_alloc(h, sizeof(struct rule) * (MAX_RULES + 1));
-	uint32_t seen = 0, count = 0;
-	bool deny = false;
-	if (!rules) {
+// rule_list are the rules of a configuration; they live on the heap.
+struct rule_list {
+	struct rule *rule;
+	uint32_t n;
+	bool deny; // the default
+};
+
+static struct rule_list rules_start(struct sfc_json *j, struct sfc_heap *h) {
+	struct rule_list l = {sfc_heap_alloc(h, sizeof(struct rule) * (MAX_RULES + 1)), 0, false};
+	if (!l.rule)
 		sfc_json_fail(j, SFC_JSON_MEMORY);
-		return NULL;
+	return l;
+}
+
+// rules_field reads the field whose key was read if it is one of the two about
+// rules, bits 1 and 2 of seen; false: it is another.
+static bool rules_field(struct sfc_json *j, struct rule_list *l, uint32_t *seen) {
+	if (sfc_json_field(j, "default", seen, 1)) {
+		l->deny = sfc_json_enum(j, action_names);
+	} else if (sfc_json_field(j, "rules", seen, 2)) {
+		for (sfc_json_array(j); sfc_json_more(j);)
+			if (l->n < MAX_RULES)
+				read_rule(j, &l->rule[l->n++]);
+			else
+				sfc_json_fail_here(j, SFC_JSON_LONG);
+	} else {
+		return false;
 	}
-	sfc_json_object(j);
-	while (sfc_json_key(j)) {
-		if (sfc_json_field(j, "default", &seen, 1)) {
-			deny = sfc_json_enum(j, action_names);
-		} else if (sfc_json_field(j, "rules", &seen, 2)) {
-			for (sfc_json_array(j); sfc_json_more(j);)
-				if (count < MAX_RULES)
-					read_rule(j, &rules[count++]);
-				else
-					sfc_json_fail_here(j, SFC_JSON_LONG);
-		} else {
-			sfc_json_fail(j, SFC_JSON_UNKNOWN);
-		}
-	}
-	rules[count] = (struct rule){.deny = deny, .proto = PROTO_ANY};
-	*n = count + 1;
-	return rules;
+	return true;
+}
+
+// rules_finish makes the default the last rule.
+static void rules_finish(struct rule_list *l) {
+	l->rule[l->n++] = (struct rule){.deny = l->deny, .proto = PROTO_ANY};
 }
 
 #endif

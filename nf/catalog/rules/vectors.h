@@ -303,25 +303,41 @@ static inline const uint64_t *row_of(const struct table *t, uint32_t at[][SFC_BU
 	return t->dim[which].rows + at[which][i] * t->words;
 }
 
-// table_permits ANDs the rows of packet i and returns what the first rule that is left says.
-// One always is: the default.
-static inline bool table_permits(const struct table *t, uint32_t at[][SFC_BURST], uint32_t i) {
+// table_match ANDs the rows of packet i. It returns the first word that is not
+// zero, and in w which one: its lowest bit is the rule that decides. One always
+// is: the default.
+static inline uint64_t table_match(const struct table *t, uint32_t at[][SFC_BURST], uint32_t i, uint32_t *w) {
 	const uint64_t *a = row_of(t, at, DIM_SRC, i), *b = row_of(t, at, DIM_DST, i);
 	const uint64_t *c = row_of(t, at, DIM_SPORT, i), *e = row_of(t, at, DIM_DPORT, i);
 	const uint64_t *f = row_of(t, at, DIM_KIND, i);
 	if (t->words == SMALL_WORDS) {
 		row2 m = *(const row2 *)a & *(const row2 *)b & *(const row2 *)c & *(const row2 *)e & *(const row2 *)f;
-		uint32_t w = m[0] == 0;
-		uint64_t first = w ? m[1] : m[0];
-		return !(t->deny[w] & first & -first);
+		*w = m[0] == 0;
+		return *w ? m[1] : m[0];
 	}
 	for (uint64_t sum = a[0] & b[0] & c[0] & e[0] & f[0]; sum; sum &= sum - 1) {
-		uint32_t w = (uint32_t)__builtin_ctzll(sum);
-		uint64_t first = a[w] & b[w] & c[w] & e[w] & f[w];
+		uint32_t k = (uint32_t)__builtin_ctzll(sum);
+		uint64_t first = a[k] & b[k] & c[k] & e[k] & f[k];
+		*w = k - 1;
 		if (first)
-			return !(t->deny[w - 1] & first & -first);
+			return first;
 	}
-	return false;
+	*w = 0;
+	return 1;
+}
+
+// table_permits says what the rule that decides about packet i says.
+static inline bool table_permits(const struct table *t, uint32_t at[][SFC_BURST], uint32_t i) {
+	uint32_t w;
+	uint64_t first = table_match(t, at, i, &w);
+	return !(t->deny[w] & first & -first);
+}
+
+// table_first returns the number of the rule that decides about packet i.
+static inline uint32_t table_first(const struct table *t, uint32_t at[][SFC_BURST], uint32_t i) {
+	uint32_t w;
+	uint64_t first = table_match(t, at, i, &w);
+	return w * 64 + (uint32_t)__builtin_ctzll(first);
 }
 
 #endif

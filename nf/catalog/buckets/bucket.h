@@ -2,8 +2,8 @@
 //
 // bucket.h: token buckets. What is kept is what was spent, not what is left, so
 // that a bucket of zero bytes is a full one: a flow's slot needs no setting up.
-#ifndef RATELIMIT_BUCKET_H
-#define RATELIMIT_BUCKET_H
+#ifndef BUCKETS_BUCKET_H
+#define BUCKETS_BUCKET_H
 
 #include "sfc_json.h"
 

@@ -7,8 +7,8 @@
 //
 // There are at least twice as many places as max_sources, so that a set of a
 // table with that many sources overflows rarely (2 % of them).
-#ifndef RATELIMIT_SOURCES_H
-#define RATELIMIT_SOURCES_H
+#ifndef BUCKETS_SOURCES_H
+#define BUCKETS_SOURCES_H
 
 #include "sfc_inet.h"
 #include "sfc_mem.h"
