@@ -99,10 +99,11 @@ type pinShare struct {
 	full  atomic.Uint64
 }
 
-// PinsSize returns the bytes of memory for so many entries: at that number
-// the buckets are at most two thirds full, and refusals next to impossible.
+// PinsSize returns the bytes of memory for so many entries. At that number at
+// most a third of the places is taken: then one key in a million finds none
+// within reach.
 func PinsSize(entries int) int {
-	buckets := max((entries*3/2+pinEntries-1)/pinEntries, 4)
+	buckets := max((entries*3+pinEntries-1)/pinEntries, 4)
 	return pinBucketBytes << bits.Len(uint(buckets-1))
 }
 
@@ -194,21 +195,49 @@ func (p *Pins) insertLocked(home, key, value uint64, more uint32) PinStatus {
 		p.share.live.Add(^uint64(0))
 		return PinFull
 	}
-	for d := uint64(0); d <= pinReach; d++ {
-		b := &p.buckets[(home+d)&p.mask]
+	e, d := p.place(home)
+	if e == nil {
+		p.share.live.Add(^uint64(0))
+		return PinFull
+	}
+	p.spill(home, d, 1)
+	e.value.Store(value)
+	e.refs.Store(1)
+	e.key.Store(key)
+	return PinOK
+}
+
+// place takes a free place: at home, so that most readers need not look
+// further; else where most are free, so that none fills up early.
+func (p *Pins) place(home uint64) (*pinEntry, uint64) {
+	for {
+		best, most := uint64(0), p.buckets[home].free()
+		for d := uint64(1); d <= pinReach && (best != 0 || most == 0); d++ {
+			if n := p.buckets[(home+d)&p.mask].free(); n > most {
+				best, most = d, n
+			}
+		}
+		if most == 0 {
+			return nil, 0
+		}
+		b := &p.buckets[(home+best)&p.mask]
 		for i := range b.e {
 			e := &b.e[i]
 			if g := e.gen.Load(); g&1 == 0 && e.gen.CompareAndSwap(g, g+1) {
-				p.spill(home, d, 1)
-				e.value.Store(value)
-				e.refs.Store(1)
-				e.key.Store(key)
-				return PinOK
+				return e, best
 			}
 		}
+		// Writers with other homes took them meanwhile. Each round is one in
+		// which others got on.
 	}
-	p.share.live.Add(^uint64(0))
-	return PinFull
+}
+
+// free returns how many places are free.
+func (b *pinBucket) free() (n int) {
+	for i := range b.e {
+		n += int(^b.e[i].gen.Load() & 1)
+	}
+	return n
 }
 
 // Release says that one of those who hold a key does not any more; the key is

@@ -32,7 +32,7 @@ func TestSameABI(t *testing.T) {
 		"SFC_CONFIG_MAX": nf.ConfigMax, "SFC_BURST": packet.BurstSize, "SFC_CHUNK_SIZE": packet.ChunkSize,
 		"SFC_MIN_FRAME": packet.MinFrame, "sizeof(struct sfc_desc)": packet.DescSize,
 		"sizeof(struct sfc_tuple)": flow.TupleSize,
-		"SFC_IPV4": packet.FlagIPv4, "SFC_IPV6": packet.FlagIPv6, "SFC_VLAN": packet.FlagVLAN,
+		"SFC_IPV4":                 packet.FlagIPv4, "SFC_IPV6": packet.FlagIPv6, "SFC_VLAN": packet.FlagVLAN,
 		"SFC_FRAGMENT": packet.FlagFragment, "SFC_LATER_FRAG": packet.FlagLaterFrag, "SFC_ICMP_ERROR": packet.FlagICMPError,
 		"SFC_NEW_FLOW": packet.FlagNewFlow, "SFC_REVERSE": packet.FlagReverse,
 		"SFC_VERDICT_ABORT": uint8(packet.Abort), "SFC_VERDICT_DROP": uint8(packet.Drop), "SFC_VERDICT_NEXT": uint8(packet.Next),
