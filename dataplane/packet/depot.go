@@ -46,7 +46,7 @@ func NewDepot(regionBytes int) *Depot {
 
 // Pool returns a new, empty pool of the depot, for one worker.
 func (d *Depot) Pool() *Pool {
-	p := &Pool{free: make([]uint32, 0, min(PoolLimit, d.total)), depot: d, total: d.total}
+	p := &Pool{list: make([]uint32, min(PoolLimit, d.total)), depot: d, total: d.total}
 	d.mu.Lock()
 	d.pools = append(d.pools, p)
 	d.mu.Unlock()
@@ -56,8 +56,8 @@ func (d *Depot) Pool() *Pool {
 // Retire takes back all that is free in a pool of the depot, whose worker has
 // stopped. The pool is empty afterwards, and no longer counted by Check.
 func (d *Depot) Retire(p *Pool) {
-	d.put(p.free)
-	p.free = p.free[:0]
+	d.put(p.list[:p.top])
+	p.top = 0
 	d.mu.Lock()
 	d.pools = slices.DeleteFunc(d.pools, func(q *Pool) bool { return q == p })
 	d.mu.Unlock()
@@ -69,21 +69,20 @@ func (d *Depot) Free() int { return int(d.count.Load()) }
 // Total returns how many chunks the region has.
 func (d *Depot) Total() int { return d.total }
 
-// take appends at most n chunks to dst, and keeps leave.
-func (d *Depot) take(dst []uint32, n, leave int) []uint32 {
+// take moves chunks to dst, at most as many as fit, keeps leave, and returns how
+// many it gave.
+func (d *Depot) take(dst []uint32, leave int) int {
 	if d.Free() <= leave { // nothing to be had: no lock
-		return dst
+		return 0
 	}
 	d.mu.Lock()
-	n = min(n, len(d.free)-leave)
-	if n > 0 {
-		rest := len(d.free) - n
-		dst = append(dst, d.free[rest:]...)
-		d.free = d.free[:rest]
-		d.count.Store(int64(rest))
-	}
+	n := max(min(len(dst), len(d.free)-max(leave, 0)), 0)
+	rest := len(d.free) - n
+	copy(dst, d.free[rest:])
+	d.free = d.free[:rest]
+	d.count.Store(int64(rest))
 	d.mu.Unlock()
-	return dst
+	return n
 }
 
 // put takes chunks back.
@@ -109,7 +108,7 @@ func (d *Depot) Check(visit func(chunk uint32)) error {
 	seen := make([]bool, d.total)
 	lists := [][]uint32{d.free}
 	for _, p := range d.pools {
-		lists = append(lists, p.free)
+		lists = append(lists, p.list[:p.top])
 	}
 	for i, list := range lists {
 		for _, c := range list {

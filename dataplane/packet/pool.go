@@ -6,7 +6,8 @@ package packet
 //
 // Owner: the worker. Not safe for concurrent use.
 type Pool struct {
-	free  []uint32 // its capacity is the most that stay here
+	list  []uint32 // as long as the most that stay here
+	top   int      // list[:top] are free
 	depot *Depot   // nil: none
 	total int
 }
@@ -15,7 +16,7 @@ type Pool struct {
 // in bytes.
 func NewPool(regionBytes int) *Pool {
 	free := allChunks(regionBytes)
-	return &Pool{free: free, total: len(free)}
+	return &Pool{list: free, top: len(free), total: len(free)}
 }
 
 // allChunks lists the chunks of a region, so that the first is the last.
@@ -30,46 +31,45 @@ func allChunks(regionBytes int) []uint32 {
 
 // Get takes a chunk; ok is false when none is free.
 func (p *Pool) Get() (chunk uint32, ok bool) {
-	n := len(p.free)
-	if n == 0 {
-		if !p.draw(0) {
-			return 0, false
-		}
-		n = len(p.free)
+	if p.top > 0 || p.fetch() {
+		p.top--
+		return p.list[p.top], true
 	}
-	chunk = p.free[n-1]
-	p.free = p.free[:n-1]
-	return chunk, true
+	return
 }
+
+// fetch is draw for Get, which would not be inlined otherwise.
+//
+//go:noinline
+func (p *Pool) fetch() bool { return p.draw(0) }
 
 // Take takes at most n chunks, in one piece: none only when n is not positive
 // or no more than leave chunks are free, as [Pool.Free] counts them. The last
 // of them is the one that Get would give first. The list is the pool's own,
 // valid until the next call.
 func (p *Pool) Take(n, leave int) []uint32 {
-	if n <= 0 || len(p.free) == 0 && !p.draw(leave) {
+	if n <= 0 || p.top == 0 && !p.draw(leave) {
 		return nil
 	}
 	if p.depot != nil {
 		leave -= p.depot.Free()
 	}
-	n = min(n, len(p.free)-max(leave, 0))
+	n = min(n, p.top-max(leave, 0))
 	if n <= 0 {
 		return nil
 	}
-	rest := len(p.free) - n
-	taken := p.free[rest:]
-	p.free = p.free[:rest]
-	return taken
+	p.top -= n
+	return p.list[p.top : p.top+n]
 }
 
 // Put gives a chunk back. The chunk must have come from Get or Take of a pool
 // of the same region. It panics when more chunks come back than there are.
 func (p *Pool) Put(chunk uint32) {
-	if len(p.free) == cap(p.free) {
+	if p.top == len(p.list) {
 		p.spill()
 	}
-	p.free = append(p.free, chunk&^(ChunkSize-1))
+	p.list[p.top] = chunk &^ (ChunkSize - 1)
+	p.top++
 }
 
 // draw fills an empty pool with a batch out of the depot, which keeps leave
@@ -78,27 +78,28 @@ func (p *Pool) draw(leave int) bool {
 	if p.depot == nil {
 		return false
 	}
-	p.free = p.depot.take(p.free, min(DepotBatch, cap(p.free)), leave)
-	return len(p.free) > 0
+	p.top = p.depot.take(p.list[:min(DepotBatch, len(p.list))], leave)
+	return p.top > 0
 }
 
-// spill makes room in a full pool.
+// spill makes room in a full pool: the chunks not used for longest go to the
+// depot.
 func (p *Pool) spill() {
-	if p.depot == nil || len(p.free)+p.depot.Free() >= p.total {
+	if p.depot == nil || p.top+p.depot.Free() >= p.total {
 		panic("packet: chunk returned to a full pool")
 	}
-	rest := max(len(p.free)-DepotBatch, 0)
-	p.depot.put(p.free[rest:])
-	p.free = p.free[:rest]
+	n := min(DepotBatch, p.top)
+	p.depot.put(p.list[:n])
+	p.top = copy(p.list, p.list[n:p.top])
 }
 
 // Free returns how many chunks are free to this worker: its own and the
 // depot's. Other workers may take the depot's meanwhile.
 func (p *Pool) Free() int {
 	if p.depot == nil {
-		return len(p.free)
+		return p.top
 	}
-	return len(p.free) + p.depot.Free()
+	return p.top + p.depot.Free()
 }
 
 // Total returns how many chunks the region has.

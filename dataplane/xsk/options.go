@@ -30,8 +30,8 @@ type Options struct {
 	// those in the worker's own RX ring included. At most RingSize. The
 	// queue's first socket decides. Default a quarter of the UMEM's chunks, or
 	// RingSize when that is less: then two ports leave half of the chunks for
-	// frames in hand and in the TX rings. With several workers take what Size
-	// says.
+	// frames in hand and in the TX rings. With several workers take what
+	// [Sizing.Size] says.
 	FillTarget uint32
 	// Reserve is how many of FillTarget the other queues of the UMEM leave to
 	// this one: they take no free chunk that it needs to get so far. The
@@ -62,6 +62,7 @@ type Options struct {
 
 const (
 	minRing      = packet.BurstSize
+	defaultRing  = 2048
 	maxRing      = 32768
 	minTxBudget  = 32 // TX_BATCH_SIZE in net/xdp/xsk.c, what a kernel without the option does
 	wantTxBudget = 256
@@ -70,7 +71,7 @@ const (
 // withDefaults fills in what is zero, for a UMEM of so many chunks.
 func (o Options) withDefaults(chunks int) Options {
 	if o.RingSize == 0 {
-		o.RingSize = 2048
+		o.RingSize = defaultRing
 	}
 	if o.FillTarget == 0 {
 		o.FillTarget = min(o.RingSize, max(uint32(chunks/4), 1))
