@@ -60,7 +60,7 @@ func BenchmarkCrossing(b *testing.B) {
 func BenchmarkInstantiate(b *testing.B) {
 	b.Run("warm", func(b *testing.B) {
 		f := newFixture(b, fixtureOptions{}, "empty")
-		h := f.group.hops[0]
+		h := f.group.hops[0].cur.Load()
 		for b.Loop() {
 			i, err := f.group.spawn(h)
 			if err != nil {
@@ -73,7 +73,7 @@ func BenchmarkInstantiate(b *testing.B) {
 	})
 	b.Run("warm+close", func(b *testing.B) {
 		f := newFixture(b, fixtureOptions{}, "empty")
-		h := f.group.hops[0]
+		h := f.group.hops[0].cur.Load()
 		for b.Loop() {
 			i, err := f.group.spawn(h)
 			if err != nil {

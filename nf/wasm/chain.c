@@ -56,7 +56,7 @@ static void drop(struct sfc_burst *b, uint32_t h, uint32_t k, uint16_t reason, b
 
 static void engine_drop(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint32_t k, uint16_t reason)
 {
-	c->hop[h].stats.engine[reason]++;
+	c->hop[h].stats->engine[reason]++;
 	drop(b, h, k, reason, true);
 }
 
@@ -74,14 +74,14 @@ static bool settle(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint32_
 	uint8_t verdict = (uint8_t)word;
 
 	if (verdict == SFC_ABORT || verdict >= SFC_VERDICTS) {
-		hop->stats.verdicts[SFC_ABORT]++;
+		hop->stats->verdicts[SFC_ABORT]++;
 		engine_drop(c, b, h, k, SFC_R_NO_VERDICT);
 		return false;
 	}
 	if (verdict == SFC_DROP) {
 		uint16_t known = reason <= hop->reasons ? reason : 0;
-		hop->stats.verdicts[SFC_DROP]++;
-		hop->stats.reasons[known]++;
+		hop->stats->verdicts[SFC_DROP]++;
+		hop->stats->reasons[known]++;
 		drop(b, h, k, known, false);
 		return false;
 	}
@@ -100,7 +100,7 @@ static bool settle(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint32_
 		return false;
 	}
 	b->out[k].port = port;
-	hop->stats.verdicts[verdict]++;
+	hop->stats->verdicts[verdict]++;
 	if (verdict == SFC_NEXT)
 		return true;
 	b->out[k].verdict = verdict;
@@ -127,7 +127,7 @@ static uint32_t collect(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, ui
 		}
 		kept++;
 	}
-	c->hop[h].stats.verdicts[SFC_NEXT] += plain;
+	c->hop[h].stats->verdicts[SFC_NEXT] += plain;
 	return kept;
 }
 
@@ -136,7 +136,7 @@ static uint32_t policy(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, con
 {
 	struct sfc_hop *hop = &c->hop[h];
 	if (hop->open) {
-		hop->stats.skipped += n;
+		hop->stats->skipped += n;
 		return n;
 	}
 	for (uint32_t i = 0; i < n; i++)
@@ -144,15 +144,9 @@ static uint32_t policy(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, con
 	return 0;
 }
 
-/* Calls function h over n descriptors. */
-static int call(struct sfc_chain *c, uint32_t h, wasmtime_func_t *f, wasmtime_val_raw_t *arg)
+int sfc_call_end(struct sfc_hop *hop, wasmtime_error_t *e, wasm_trap_t *trap)
 {
-	struct sfc_hop *hop = &c->hop[h];
-	struct sfc_instance *inst = hop->inst;
-	wasm_trap_t *trap = NULL;
-	sfc_deadline_start(inst, hop->budget_ns);
-	wasmtime_error_t *e = wasmtime_func_call_unchecked(inst->ctx, f, arg, 1, &trap);
-	hop->late_ns = sfc_deadline_end(inst);
+	hop->late_ns = sfc_deadline_end(hop->inst);
 	if (likely(!e && !trap && !hop->late_ns))
 		return SFC_OK;
 	if (e)
@@ -162,11 +156,30 @@ static int call(struct sfc_chain *c, uint32_t h, wasmtime_func_t *f, wasmtime_va
 	if (hop->late_ns) {
 		snprintf(hop->trap, sizeof hop->trap, "deadline passed: %llu us of CPU time",
 			(unsigned long long)hop->late_ns / 1000);
-		hop->stats.overruns++;
+		hop->stats->overruns++;
 		return SFC_ERR_BUDGET;
 	}
-	hop->stats.traps++;
+	hop->stats->traps++;
 	return SFC_ERR_TRAP;
+}
+
+/* Calls a function of one parameter. */
+static int call(struct sfc_hop *hop, wasmtime_func_t *f, wasmtime_val_raw_t *arg)
+{
+	wasm_trap_t *trap = NULL;
+	sfc_deadline_start(hop->inst, hop->budget_ns);
+	wasmtime_error_t *e = wasmtime_func_call_unchecked(hop->inst->ctx, f, arg, 1, &trap);
+	return sfc_call_end(hop, e, trap);
+}
+
+/* Hands over the state of the flows that function h is about to see. The slots
+ * are the host's own record: a function before it may have written others. */
+static int migrate(struct sfc_hop *hop, const struct sfc_burst *b, const uint8_t *idx, uint32_t n)
+{
+	uint32_t slots[SFC_BURST];
+	for (uint32_t i = 0; i < n; i++)
+		slots[i] = b->slot[idx[i]];
+	return sfc_migrate(hop, slots, n);
 }
 
 /* Lets function h give something to the flows of the n packets it is called
@@ -215,16 +228,18 @@ uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b, const struc
 			memcpy(c->saved, c->desc, n * sizeof c->desc[0]);
 		uint64_t start = unlikely(timed) ? sfc_now_ns() : 0;
 		wasmtime_val_raw_t arg = { .i32 = (int32_t)n };
+		int rc = unlikely(hop->migration != NULL) ? migrate(hop, b, idx, n) : SFC_OK;
 		if (c->binder)
 			bind_begin(c, b, h, idx, n);
-		int rc = call(c, h, &hop->inst->process, &arg);
+		if (likely(rc == SFC_OK))
+			rc = call(hop, &hop->inst->process, &arg);
 		if (c->binder)
 			bind_end(c);
-		hop->stats.bursts++;
-		hop->stats.packets += n;
+		hop->stats->bursts++;
+		hop->stats->packets += n;
 		if (unlikely(timed)) {
-			hop->stats.timed_ns += sfc_now_ns() - start;
-			hop->stats.timed_packets += n;
+			hop->stats->timed_ns += sfc_now_ns() - start;
+			hop->stats->timed_packets += n;
 		}
 		if (likely(rc == SFC_OK)) {
 			n = collect(c, b, h, idx, n);
@@ -247,27 +262,36 @@ uint32_t sfc_chain_tick(struct sfc_chain *c, uint64_t now_ns)
 		if (!i || !i->has_tick)
 			continue;
 		wasmtime_val_raw_t arg = { .i64 = (int64_t)now_ns };
-		if (call(c, h, &i->tick, &arg) != SFC_OK)
+		if (call(&c->hop[h], &i->tick, &arg) != SFC_OK)
 			faulted |= 1u << h;
 	}
 	return faulted;
 }
 
-/* Tells every function that the flows in these slots have ended. */
+/* Tells function h that the flows in these slots have ended. It sees what it
+ * knows of them: what is under way from another version comes first. */
+static int flow_end(struct sfc_hop *hop, const uint32_t *slots, uint32_t n)
+{
+	int rc = SFC_OK;
+	for (uint32_t k = 0; k < n && rc == SFC_OK; k += SFC_BURST) {
+		uint32_t m = n - k < SFC_BURST ? n - k : SFC_BURST;
+		if (unlikely(hop->migration != NULL))
+			rc = sfc_migrate(hop, slots + k, m);
+		for (uint32_t j = 0; j < m && rc == SFC_OK; j++) {
+			wasmtime_val_raw_t arg = { .i32 = (int32_t)slots[k + j] };
+			rc = call(hop, &hop->inst->flow_end, &arg);
+		}
+	}
+	return rc;
+}
+
 uint32_t sfc_chain_flow_end(struct sfc_chain *c, const uint32_t *slots, uint32_t n)
 {
 	uint32_t faulted = 0;
 	for (uint32_t h = 0; h < c->nhops; h++) {
 		struct sfc_instance *i = c->hop[h].inst;
-		if (!i || !i->has_flow_end)
-			continue;
-		for (uint32_t k = 0; k < n; k++) {
-			wasmtime_val_raw_t arg = { .i32 = (int32_t)slots[k] };
-			if (call(c, h, &i->flow_end, &arg) != SFC_OK) {
-				faulted |= 1u << h;
-				break;
-			}
-		}
+		if (i && i->has_flow_end && flow_end(&c->hop[h], slots, n) != SFC_OK)
+			faulted |= 1u << h;
 	}
 	return faulted;
 }

@@ -101,10 +101,10 @@ func TestDearSparesAreRationed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := f.group.hops[0]
+	h := f.group.hops[0].cur.Load()
 	replace := func() time.Duration {
 		start := time.Now()
-		f.group.janitor.jobs <- job{hop: h, dead: <-h.spares}
+		f.group.janitor.jobs <- job{version: h, dead: <-h.spares}
 		for len(h.spares) == 0 {
 			time.Sleep(time.Millisecond)
 		}

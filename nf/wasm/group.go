@@ -78,7 +78,9 @@ type GroupOptions struct {
 	// a function with nf.CapabilityBind is refused.
 	Grants Grants
 	// Events receives log lines, faults and alarms, from a goroutine of the
-	// group's own, or from NewGroup when that fails. Default: they are dropped.
+	// group's own, from one that prepares a replacement, or from NewGroup when
+	// that fails; never from two at a time. It must not call Prepare,
+	// Reconfigure, Discard or Close. Default: they are dropped.
 	Events func(Event)
 }
 
@@ -125,10 +127,19 @@ type Group struct {
 	binder *Binder
 
 	suspended uint32 // hops without an instance; the worker's
+	trials    uint32 // hops whose version is on probation; the worker's
 
 	janitor janitor
 	closing sync.Once
-	mu      sync.Mutex // keeps what Stats reads alive
+
+	preparing sync.Mutex // held while a replacement is made or discarded
+	closed    bool       // preparing guards it
+	telling   sync.Mutex // held while events are passed on
+
+	// mu guards the lists of versions and replacements, and keeps what Stats
+	// reads alive.
+	mu           sync.Mutex
+	replacements []*Replacement // those that are not settled
 }
 
 // NewGroup instantiates and configures every function of a path, with its
@@ -153,42 +164,33 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 	}
 	defer func() {
 		if err != nil {
-			g.drainLogs() // they may say why
-			g.free()
+			g.freeAll() // with log lines, which may say why
 		}
 	}()
 	if err := g.openBinder(); err != nil {
 		return nil, err
 	}
 	for i, spec := range hops {
-		slots, err := newSlots(spec, opts.Flows)
+		h := &hop{name: spec.Name, index: i, runLog: newLogRing()}
+		g.hops = append(g.hops, h)
+		g.c.setBudget(i, opts.Budget)
+		v, err := g.newVersion(h, spec, nil, false)
 		if err != nil {
 			return nil, err
 		}
-		h := newHop(spec, opts.Spares, slots, newLayout(rt.eng, mem, scrap, slots, nf.StackTop(spec.Module.Info),
-			nf.DataStart+uint64(rt.opts.Limits.WithDefaults().PrivateBytes)))
-		g.hops = append(g.hops, h)
-		g.c.setHop(i, spec.Open, len(spec.Module.Manifest.DropReasons), opts.Budget)
-		for range opts.Spares + 1 {
-			inst, err := g.spawn(h)
-			if err != nil {
-				return nil, err
-			}
-			h.spares <- inst
+		if err := g.fill(v); err != nil {
+			return nil, err
 		}
-		g.install(i, <-h.spares)
+		v.current.Store(<-v.spares)
+		h.cur.Store(v)
+		g.c.setVersion(i, v, nil)
 	}
 	g.janitor.start(g)
 	return g, nil
 }
 
 func checkGroup(mem Memory, hops []Hop, opts GroupOptions) error {
-	for _, h := range hops {
-		if n := len(h.Config); n > nf.ConfigMax {
-			return fmt.Errorf("function %s: config of %d bytes, at most %d fit", h.Name, n, nf.ConfigMax)
-		}
-	}
-	if err := checkBinds(hops, opts.Grants); err != nil {
+	if err := checkHops(hops, opts); err != nil {
 		return err
 	}
 	switch n := len(mem.Frames.Bytes()); {
@@ -208,41 +210,20 @@ func checkGroup(mem Memory, hops []Hop, opts GroupOptions) error {
 	return nil
 }
 
-// spawn makes one configured instance of h.
-func (g *Group) spawn(h *hop) (*instance, error) {
-	tables := g.rt.opts.Limits.WithDefaults().TableElements
-	inst, f, msg := g.rt.eng.instantiate(h.spec.Module.code, h.layout, h.configLog, g.opts.ConfigureBudget, tables)
-	if f != faultNone {
-		return nil, fmt.Errorf("%w: function %s: instantiate: %s", f.sentinel(), h.spec.Name, msg)
-	}
-	code, f, msg := inst.configure(h.spec.Config, g.opts.ConfigureBudget)
-	if f != faultNone {
-		inst.close()
-		switch f {
-		case faultRefused:
-			// SDK functions answer code + 256 * byte offset, see nf/ABI.md.
-			return nil, fmt.Errorf("%w: function %s: sfc_configure returned %d (code %d at byte %d, near %q): see the function's page for its codes",
-				ErrConfigRefused, h.spec.Name, code, uint32(code)&0xff, uint32(code)>>8, near(h.spec.Config, uint32(code)>>8))
-		case faultBudget:
-			return nil, fmt.Errorf("%w: function %s: sfc_configure took longer than %v", ErrBudget, h.spec.Name, g.opts.ConfigureBudget)
-		default:
-			return nil, fmt.Errorf("%w: function %s: sfc_configure: %s", f.sentinel(), h.spec.Name, msg)
+// checkHops checks what functions ask for, whether they are new or replace
+// others.
+func checkHops(hops []Hop, opts GroupOptions) error {
+	for _, h := range hops {
+		if n := len(h.Config); n > nf.ConfigMax {
+			return fmt.Errorf("function %s: config of %d bytes, at most %d fit", h.Name, n, nf.ConfigMax)
 		}
 	}
-	inst.setLog(h.runLog)
-	return inst, nil
-}
-
-// near returns the part of a configuration around a byte offset.
-func near(config []byte, offset uint32) []byte {
-	const around = 20
-	at := min(int(offset), len(config))
-	return config[max(0, at-around):min(len(config), at+around)]
+	return checkBinds(hops, opts.Grants)
 }
 
 // install makes inst the instance of hop i.
 func (g *Group) install(i int, inst *instance) {
-	g.hops[i].current.Store(inst)
+	g.hops[i].cur.Load().current.Store(inst)
 	g.c.setInstance(i, inst)
 }
 
@@ -251,8 +232,8 @@ func (g *Group) install(i int, inst *instance) {
 func (g *Group) Process(b *packet.Burst) { g.process(b, &g.all) }
 
 func (g *Group) process(b *packet.Burst, o *order) {
-	if g.suspended != 0 {
-		g.resume()
+	if g.suspended|g.trials != 0 {
+		g.attend(burstShare)
 	}
 	if faulted := g.c.process(b, o); faulted != 0 {
 		g.replace(faulted)
@@ -261,6 +242,9 @@ func (g *Group) process(b *packet.Burst, o *order) {
 
 // Tick calls sfc_tick of the functions that have one.
 func (g *Group) Tick(nowNs uint64) {
+	if g.suspended|g.trials != 0 {
+		g.attend(tickShare)
+	}
 	if faulted := g.c.tick(nowNs); faulted != 0 {
 		g.replace(faulted)
 	}
@@ -270,19 +254,34 @@ func (g *Group) Tick(nowNs uint64) {
 // again.
 func (g *Group) Close() error {
 	g.closing.Do(func() {
+		g.preparing.Lock()
+		defer g.preparing.Unlock()
+		g.closed = true
 		g.janitor.stop()
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.free()
+		g.freeAll()
 	})
 	return nil
 }
 
-func (g *Group) free() {
-	for _, h := range g.hops {
-		h.free()
+// freeAll frees every version of every function, whatever it waits for.
+func (g *Group) freeAll() {
+	g.mu.Lock()
+	hops, replacements := g.hops, g.replacements
+	g.hops, g.replacements = nil, nil
+	g.mu.Unlock()
+	for _, r := range replacements {
+		r.phase.CompareAndSwap(int32(Prepared), int32(Discarded))
+		if r.migration != nil {
+			r.migration.close()
+		}
 	}
-	g.hops = nil
+	for _, h := range hops {
+		g.emit(lines(h.name, h.runLog)...)
+		for len(h.versions) > 0 {
+			g.free(h.versions[0])
+		}
+		h.runLog.close()
+	}
 	g.c.close()
 	g.closeBinder()
 }

@@ -44,7 +44,7 @@ func TestFunctionsShareFrames(t *testing.T) {
 	addr := uint32(nf.FramesStart + f.burst.Frames[5].Pos())
 	views := [][]byte{region[f.burst.Frames[5].Pos():][:64]}
 	for _, h := range f.group.hops {
-		views = append(views, h.current.Load().memory(addr, 64))
+		views = append(views, h.cur.Load().current.Load().memory(addr, 64))
 	}
 	for i, v := range views {
 		copy(v, bytes.Repeat([]byte{byte(0xa0 + i)}, 64))
@@ -63,7 +63,7 @@ func TestFunctionsShareFrames(t *testing.T) {
 // next does not see, nor another tenant's through the scrap.
 func TestPrivateMemoryIsPrivate(t *testing.T) {
 	f := newFixture(t, fixtureOptions{}, "empty", "empty")
-	a, b := f.group.hops[0].current.Load(), f.group.hops[1].current.Load()
+	a, b := f.group.hops[0].cur.Load().current.Load(), f.group.hops[1].cur.Load().current.Load()
 	for _, addr := range []uint32{nf.CountersStart, nf.ConfigStart + nf.ConfigMax - 8, nf.DataStart} {
 		copy(a.memory(addr, 8), "private!")
 		if got := b.memory(addr, 8); bytes.Equal(got, []byte("private!")) {

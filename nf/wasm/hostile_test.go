@@ -189,13 +189,13 @@ func (h *hostile) checkRun(t *testing.T) {
 // function that faults all the time ends in quarantine, with an alarm.
 func (h *hostile) checkReplaced(t *testing.T) {
 	deadline := time.Now().Add(20 * time.Second)
-	for State(h.group.hops[0].state.Load()) != Quarantined {
+	for State(h.group.hops[0].cur.Load().state.Load()) != Quarantined {
 		if time.Now().After(deadline) {
 			t.Fatalf("no quarantine; %+v", h.group.Stats()[0])
 		}
 		h.burst64()
 		time.Sleep(100 * time.Microsecond)
-		h.group.hops[0].resumeAt = time.Time{} // do not wait the back-off out
+		h.group.hops[0].cur.Load().resumeAt = time.Time{} // do not wait the back-off out
 	}
 	s := h.group.Stats()[0]
 	if n := s.Traps + s.Overruns; s.Overruns == 0 && n != quarantineAfter || n > quarantineAfter {

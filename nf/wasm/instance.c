@@ -63,6 +63,7 @@ int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, struct 
 	}
 	i->has_tick = get_func(i, &w, "sfc_tick", &i->tick);
 	i->has_flow_end = get_func(i, &w, "sfc_flow_end", &i->flow_end);
+	i->has_migrate = get_func(i, &w, "sfc_slot_migrate", &i->migrate);
 	*ret = i;
 	return SFC_OK;
 }

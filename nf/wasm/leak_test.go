@@ -47,11 +47,11 @@ func TestInstancesLeaveNothing(t *testing.T) {
 		t.Cleanup(m.Close)
 		bad = append(bad, Hop{Name: name, Module: m, Config: []byte("{}")})
 	}
-	good := f.group.hops[0].spec
+	good := f.group.hops[0].cur.Load().spec
 	mem := newMemory(t, 64)
 	round := func(instances int) {
 		for i := range instances {
-			inst, err := f.group.spawn(f.group.hops[i%len(f.group.hops)])
+			inst, err := f.group.spawn(f.group.hops[i%len(f.group.hops)].cur.Load())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,6 +3,7 @@ package wasm
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/bytecodealliance/wasmtime-go/v39"
 
@@ -10,16 +11,19 @@ import (
 )
 
 // Module is a checked and compiled function, from which instances are made.
-// Close it after its last Group.
+// Who compiled it closes it, at any time: functions made of it keep what they
+// need.
 type Module struct {
 	// Manifest is what the function's author declared.
 	Manifest *nf.Manifest
 	// Info is what the checks found in the module's bytes.
 	Info *nf.Module
 
-	rt   *Runtime
-	code code
-	size int
+	rt       *Runtime
+	code     code
+	size     int
+	migrates bool         // exports sfc_slot_migrate
+	refs     atomic.Int32 // the owner's, and one per version of a function
 }
 
 // Compile checks wasm against the ABI and the limits, compiles it, and loads
@@ -55,14 +59,25 @@ func (rt *Runtime) Compile(wasm []byte) (*Module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", manifest.Name, err)
 	}
-	return &Module{Manifest: manifest, Info: info, rt: rt, code: c, size: len(serialized)}, nil
+	module := &Module{Manifest: manifest, Info: info, rt: rt, code: c, size: len(serialized),
+		migrates: slices.ContainsFunc(info.Exports, func(e nf.Export) bool { return e.Name == nf.ExportMigrate })}
+	module.retain()
+	return module, nil
 }
 
 // CodeBytes is the size of the compiled module.
 func (m *Module) CodeBytes() int { return m.size }
 
-// Close frees the machine code.
-func (m *Module) Close() { m.code.close() }
+// Close frees the machine code, once no function is made of it any more.
+func (m *Module) Close() { m.release() }
+
+func (m *Module) retain() { m.refs.Add(1) }
+
+func (m *Module) release() {
+	if m.refs.Add(-1) == 0 {
+		m.code.close()
+	}
+}
 
 // checkTypes compares the functions that the shim calls with their types as
 // the compiler sees them: the shim hands over raw values, so that a function

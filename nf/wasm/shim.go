@@ -216,13 +216,8 @@ func (c chain) flowEnd(slots []uint32) (faulted uint32) {
 	return uint32(C.sfc_chain_flow_end(c.c, (*C.uint32_t)(unsafe.SliceData(slots)), C.uint32_t(len(slots))))
 }
 
-// setHop describes hop h; its instance starts as none (suspended).
-func (c chain) setHop(h int, open bool, reasons int, budget time.Duration) {
-	hop := &c.c.hop[h]
-	hop.open = C.bool(open)
-	hop.reasons = C.uint32_t(reasons)
-	hop.budget_ns = C.uint64_t(budget)
-}
+// setBudget sets the budget of hop h; its instance starts as none (suspended).
+func (c chain) setBudget(h int, budget time.Duration) { c.c.hop[h].budget_ns = C.uint64_t(budget) }
 
 // setInstance gives hop h an instance; nil: none.
 func (c chain) setInstance(h int, i *instance) {
@@ -239,14 +234,23 @@ func (c chain) lateNs(h int) uint64 { return uint64(c.c.hop[h].late_ns) }
 // trap returns the message of hop h's last trap.
 func (c chain) trap(h int) string { return printable(C.GoString(&c.c.hop[h].trap[0])) }
 
-// stats copies hop h's counters; another goroutine may read while the worker
-// adds, each word is whole.
-func (c chain) stats(h int) (s rawStats) {
-	src := (*rawStats)(unsafe.Pointer(&c.c.hop[h].stats))
-	for i := range s {
-		s[i] = atomic.LoadUint64(&src[i])
+// hopStats is what C counts for one version of a function.
+type hopStats struct{ c *C.struct_sfc_stats }
+
+func newHopStats() hopStats {
+	return hopStats{(*C.struct_sfc_stats)(C.calloc(1, C.sizeof_struct_sfc_stats))}
+}
+
+func (s hopStats) close() { C.free(unsafe.Pointer(s.c)) }
+
+// read copies the counters; another goroutine may read while the worker adds,
+// each word is whole.
+func (s hopStats) read() (raw rawStats) {
+	src := (*rawStats)(unsafe.Pointer(s.c))
+	for i := range raw {
+		raw[i] = atomic.LoadUint64(&src[i])
 	}
-	return s
+	return raw
 }
 
 // rawStats is struct sfc_stats as words.

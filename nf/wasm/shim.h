@@ -5,8 +5,8 @@
  *
  * Files: engine.c (engine, epoch ticker, host imports), memory.c (linear
  * memory with the window mapped over it), instance.c (one guest), deadline.c
- * (the CPU time of its calls), chain.c (a burst through all functions of a
- * path).
+ * (the CPU time of its calls), chain.c (a burst through the functions of a
+ * path), migrate.c (flow state from one version of a function to the next).
  */
 #ifndef SFC_SHIM_H
 #define SFC_SHIM_H
@@ -22,6 +22,7 @@
 #define SFC_CONTROL_SIZE   0x4000u
 #define SFC_FRAMES_START   0x02000000u
 #define SFC_PRIVATE_START  0x08000000u
+#define SFC_OLD_STATE      0x08008000u
 #define SFC_CONFIG_START   0x08010000u
 #define SFC_CONFIG_MAX     0x100000u
 #define SFC_SLOTS_START    0x09000000u
@@ -129,8 +130,8 @@ struct sfc_instance {
 	wasmtime_store_t *store;
 	wasmtime_context_t *ctx;
 	struct sfc_memory *mem;
-	wasmtime_func_t process, configure, tick, flow_end;
-	bool has_tick, has_flow_end;
+	wasmtime_func_t process, configure, tick, flow_end, migrate;
+	bool has_tick, has_flow_end, has_migrate;
 	struct sfc_log *log;
 	struct sfc_binder *binder; /* of the chain that called it last; NULL: none yet */
 };
@@ -145,14 +146,26 @@ struct sfc_stats {
 	uint64_t timed_ns, timed_packets;
 };
 
+/* Flow state under way from the version before, see migrate.c. */
+struct sfc_migration {
+	const uint8_t *old;  /* its slots, as the host sees them */
+	uint32_t old_bytes;  /* of each */
+	uint32_t slots;      /* how many */
+	uint64_t moved;      /* flows handed over */
+	uint64_t *done;      /* bit per slot: nothing is left to hand over */
+};
+
+/* A function of a chain. What belongs to the version that runs is exchanged
+ * with it, between bursts. */
 struct sfc_hop {
 	struct sfc_instance *inst; /* NULL: suspended */
+	struct sfc_migration *migration; /* NULL: none under way */
 	uint64_t budget_ns;
 	uint64_t late_ns;          /* CPU time of the last overrun, 0 after other faults */
 	uint32_t reasons;          /* how many the manifest declares */
 	bool open;                 /* fault policy */
 	char trap[SFC_ERRLEN];     /* message of the last trap */
-	struct sfc_stats stats;
+	struct sfc_stats *stats;   /* of the version */
 };
 
 struct sfc_chain {
@@ -218,5 +231,15 @@ uint64_t sfc_now_ns(void);
 uint32_t sfc_chain_process(struct sfc_chain *, struct sfc_burst *, const struct sfc_order *);
 uint32_t sfc_chain_tick(struct sfc_chain *, uint64_t now_ns);
 uint32_t sfc_chain_flow_end(struct sfc_chain *, const uint32_t *slots, uint32_t n);
+
+/* chain.c: ends a call that sfc_deadline_start began, SFC_OK or how it failed. */
+int sfc_call_end(struct sfc_hop *, wasmtime_error_t *, wasm_trap_t *);
+
+/* migrate.c. Those that return int: SFC_OK, or how the guest failed. */
+struct sfc_migration *sfc_migration_new(const uint8_t *old, uint32_t old_bytes, uint32_t slots);
+void sfc_migration_delete(struct sfc_migration *);
+int sfc_migrate(struct sfc_hop *, const uint32_t *slots, uint32_t n);
+int sfc_migrate_range(struct sfc_chain *, uint32_t h, uint32_t *from, uint32_t to, uint32_t most);
+int sfc_migrate_bytes(struct sfc_chain *, uint32_t h, const uint8_t *old, uint32_t len, uint32_t slot);
 
 #endif

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 
@@ -11,9 +12,12 @@ import (
 // Flow state: every function that declares flow_state_bytes has an array of
 // slots in its window, at nf.SlotsStart, indexed by a descriptor's Slot. It is
 // the host's memory: it survives the instance, and only this function sees it.
+//
+// While a version is on probation whose layout is another than that of the one
+// before, both have slots, and a flow is in either, or in both.
 
 // newSlots makes the slots of a function; nil when it keeps no flow state.
-func newSlots(spec Hop, flows int) (*arena.Region, error) {
+func newSlots(spec Hop, flows int) (*slots, error) {
 	size := spec.Module.Manifest.FlowState(spec.Config)
 	switch most := (nf.DataStart - nf.SlotsStart) / max(size, 1); {
 	case size == 0:
@@ -24,7 +28,34 @@ func newSlots(spec Hop, flows int) (*arena.Region, error) {
 		return nil, fmt.Errorf("function %s keeps %d bytes per flow: %d flows do not fit its window, at most %d do", spec.Name, size, flows, most)
 	}
 	page := os.Getpagesize()
-	return arena.Open("slots", (size*flows+page-1)/page*page, arena.Options{Sparse: true})
+	region, err := arena.Open("slots", (size*flows+page-1)/page*page, arena.Options{Sparse: true})
+	if err != nil {
+		return nil, err
+	}
+	return &slots{region: region, bytes: size, layout: layoutID(spec.Module.Manifest.StateLayout(spec.Config))}, nil
+}
+
+// of is what is kept of the flow in a slot.
+func (s *slots) of(slot uint32) []byte {
+	return s.region.Bytes()[int(slot)*s.bytes : int(slot+1)*s.bytes]
+}
+
+// slots returns the slots of the version that runs, and those of the one before
+// when they are others and it may come back. Either may be nil.
+func (h *hop) slots() (cur, old *slots) {
+	cur = h.cur.Load().slots
+	if h.trial != nil && h.trial.from.slots != cur {
+		old = h.trial.from.slots
+	}
+	return cur, old
+}
+
+// underWay returns the migration under way, or nil.
+func (h *hop) underWay() *migration {
+	if h.trial == nil {
+		return nil
+	}
+	return h.trial.migration
 }
 
 // FlowEnd tells the functions that the flows in these slots have ended
@@ -36,68 +67,153 @@ func (g *Group) FlowEnd(slots []uint32) {
 		g.replace(faulted)
 	}
 	for _, h := range g.hops {
-		if h.slots == nil {
-			continue
-		}
+		cur, old := h.slots()
 		for _, s := range slots {
-			clear(h.flowState(s))
+			h.clear(s, cur, old)
 		}
 	}
 }
 
-// FlowBytes is how many bytes the functions together keep per flow; see
-// chains.Runner.
+// clear empties a slot.
+func (h *hop) clear(slot uint32, cur, old *slots) {
+	if cur != nil {
+		clear(cur.of(slot))
+	}
+	if old != nil {
+		clear(old.of(slot))
+	}
+	if m := h.underWay(); m != nil {
+		m.setDone(slot)
+	}
+}
+
+// A flow on its way between workers is a row of parts: what one version of one
+// function keeps of it, behind a head that says whose it is, so that a worker
+// that runs another version knows what it gets. A head of zeros ends the row.
+//
+//	0   layout of the state, see layoutID
+//	8   its size in bytes
+//	12  index of the function in the chain, plus 1
+const partHead = 16
+
+// FlowBytes is how many bytes TakeFlow needs at most; see chains.Runner. It
+// changes when functions are replaced.
 func (g *Group) FlowBytes() int {
 	n := 0
 	for _, h := range g.hops {
-		if h.slots != nil {
-			n += h.spec.Module.Manifest.FlowStateBytes
+		cur, old := h.slots()
+		for _, s := range [2]*slots{cur, old} {
+			if s != nil {
+				n += partHead + s.bytes
+			}
 		}
 	}
 	return n
 }
 
-// TakeFlow moves what the functions keep of a flow to dst; see chains.Runner.
+// TakeFlow moves what the functions keep of a flow to dst, of FlowBytes bytes;
+// see chains.Runner. The state of the version before goes along while it may
+// come back.
 func (g *Group) TakeFlow(slot uint32, dst []byte) {
 	for _, h := range g.hops {
-		if h.slots == nil {
-			continue
+		cur, old := h.slots()
+		m := h.underWay()
+		if cur != nil && (m == nil || m.isDone(slot)) {
+			dst = putPart(dst, h.index, cur, slot)
 		}
-		state := h.flowState(slot)
-		dst = dst[copy(dst, state):]
-		clear(state)
+		if old != nil {
+			dst = putPart(dst, h.index, old, slot)
+		}
+		h.clear(slot, cur, old)
 	}
+	clear(dst)
 }
 
-// GiveFlow puts it into an empty slot; see chains.Runner.
+func putPart(dst []byte, hop int, s *slots, slot uint32) []byte {
+	binary.LittleEndian.PutUint64(dst, s.layout)
+	binary.LittleEndian.PutUint32(dst[8:], uint32(s.bytes))
+	binary.LittleEndian.PutUint32(dst[12:], uint32(hop+1))
+	return dst[partHead+copy(dst[partHead:], s.of(slot)):]
+}
+
+// part is the state of a flow in one layout; without bytes when there is none.
+type part struct {
+	layout uint64
+	hop    int
+	state  []byte
+}
+
+// nextPart takes the first part off src; its hop is -1 at the end.
+func nextPart(src []byte) (p part, rest []byte) {
+	if len(src) < partHead || binary.LittleEndian.Uint32(src[12:]) == 0 {
+		return part{hop: -1}, nil
+	}
+	n := partHead + int(binary.LittleEndian.Uint32(src[8:]))
+	return part{binary.LittleEndian.Uint64(src), int(binary.LittleEndian.Uint32(src[12:])) - 1, src[partHead:n]}, src[n:]
+}
+
+// GiveFlow puts what TakeFlow took, here or on another worker, into an empty
+// slot; see chains.Runner. State in the layout of the version before is
+// migrated. State that no version here can read, since workers do not replace
+// a function at the same moment, is given up and counted.
 func (g *Group) GiveFlow(slot uint32, src []byte) {
-	for _, h := range g.hops {
-		if h.slots != nil {
-			src = src[copy(h.flowState(slot), src):]
+	p, src := nextPart(src)
+	for p.hop >= 0 {
+		var second part
+		q, rest := nextPart(src)
+		if q.hop == p.hop {
+			second = q
+			q, rest = nextPart(rest)
 		}
+		g.give(g.hops[p.hop], slot, p, second)
+		p, src = q, rest
 	}
 }
 
-// flowState is what the function keeps of the flow in a slot.
-func (h *hop) flowState(slot uint32) []byte {
-	size := h.spec.Module.Manifest.FlowStateBytes
-	return h.slots.Bytes()[int(slot)*size : int(slot+1)*size]
+// give puts a flow's state, in one or two layouts, into a slot of one function.
+func (g *Group) give(h *hop, slot uint32, parts ...part) {
+	cur, old := h.slots()
+	m := h.underWay()
+	var read, left bool // by cur, and by old only
+	for _, p := range parts {
+		switch {
+		case p.state == nil:
+		case cur != nil && p.layout == cur.layout:
+			copy(cur.of(slot), p.state)
+			read = true
+		case old != nil && p.layout == old.layout:
+			copy(old.of(slot), p.state)
+			left = !read
+		}
+	}
+	if left && m != nil {
+		m.setLeft(slot)
+		if _, ok := g.c.migrateRange(h.index, slot, slot+1, 1); !ok {
+			g.replace(1 << h.index)
+		}
+	}
+	if cur == nil || read || left {
+		return
+	}
+	for _, p := range parts {
+		if p.state != nil && p.layout == h.cur.Load().reads && g.suspended&(1<<h.index) == 0 {
+			if !g.c.migrateBytes(h.index, p.state, slot) {
+				clear(cur.of(slot))
+				g.replace(1 << h.index)
+			}
+			return
+		}
+	}
+	h.lost.Add(1)
 }
 
 // FlowState returns what the function keeps of all flows, slot by slot, each of
 // the manifest's flow_state_bytes; nil when it keeps nothing. The memory is the
-// group's: it is valid until Close, and functions write into it.
+// group's: it is valid until Close or the function's replacement, and functions
+// write into it.
 func (g *Group) FlowState(hop int) []byte {
-	if g.hops[hop].slots == nil {
-		return nil
+	if s := g.hops[hop].cur.Load().slots; s != nil {
+		return s.region.Bytes()
 	}
-	return g.hops[hop].slots.Bytes()
-}
-
-func (h *hop) closeSlots() {
-	if h.slots != nil {
-		// Every mapping in a guest is gone with the layout; an error here
-		// would mean that the descriptor was not ours.
-		_ = h.slots.Close()
-	}
+	return nil
 }

@@ -10,7 +10,7 @@ import (
 
 // count returns what flow_counts kept of a flow, as the host sees it.
 func count(h *hop, slot int) uint64 {
-	return binary.LittleEndian.Uint64(h.slots.Bytes()[8*slot:])
+	return binary.LittleEndian.Uint64(h.cur.Load().slots.region.Bytes()[8*slot:])
 }
 
 // Slots are the host's: they belong to one function, outlive its instances and
@@ -54,7 +54,7 @@ func TestSlots(t *testing.T) {
 	f.group.FlowEnd([]uint32{0, 999})
 	expect("two flows ended", 0, 0, 14, 14, 14, 12, 12, 12, 12, 12, 0)
 	expect("two flows ended", 1, 0, 14, 14, 14, 12, 12, 12, 12, 12, 0)
-	if f.group.hops[2].slots != nil {
+	if f.group.hops[2].cur.Load().slots != nil {
 		t.Error("a function without flow state has slots")
 	}
 	if n := testing.AllocsPerRun(100, func() { f.group.FlowEnd([]uint32{1, 2, 3}) }); n != 0 {

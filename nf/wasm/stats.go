@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"maps"
 	"strconv"
 	"strings"
 
@@ -15,7 +16,9 @@ type EventKind string
 const (
 	EventLog   EventKind = "log"   // a line written by the function
 	EventFault EventKind = "fault" // a trap or an overrun
-	EventAlarm EventKind = "alarm" // the function is out of service
+	EventAlarm EventKind = "alarm" // the function is out of service, or went back to the version before
+	// EventReplaced is a new version that began its probation or was accepted.
+	EventReplaced EventKind = "replaced"
 )
 
 // Event is something a function did that an operator may want to read. What
@@ -40,19 +43,43 @@ func printable(msg string) string {
 	return escape(strings.Join(strings.Fields(msg), " "))
 }
 
-// drainLogs passes on what guests logged.
+// emit passes events on, one at a time.
+func (g *Group) emit(events ...Event) {
+	g.telling.Lock()
+	defer g.telling.Unlock()
+	for _, e := range events {
+		g.opts.Events(e)
+	}
+}
+
+// lines takes what guests logged out of a ring. Only one goroutine may do so at
+// a time.
+func lines(function string, ring *logRing) (events []Event) {
+	for {
+		level, text, ok := ring.next()
+		if !ok {
+			return events
+		}
+		events = append(events, Event{Function: function, Kind: EventLog, Level: min(level, 3), Text: escape(string(text))})
+	}
+}
+
+// drainLogs passes on what guests logged while they ran, and what spares did
+// while they were configured; the log of a version that is being made is read
+// by who makes it.
 func (g *Group) drainLogs() {
+	var events []Event
+	g.mu.Lock()
 	for _, h := range g.hops {
-		for _, ring := range []*logRing{h.configLog, h.runLog} {
-			for {
-				level, text, ok := ring.next()
-				if !ok {
-					break
-				}
-				g.opts.Events(Event{Function: h.spec.Name, Kind: EventLog, Level: min(level, 3), Text: escape(string(text))})
+		events = append(events, lines(h.name, h.runLog)...)
+		for _, v := range h.versions {
+			if v.ready {
+				events = append(events, lines(h.name, v.configLog)...)
 			}
 		}
 	}
+	g.mu.Unlock()
+	g.emit(events...)
 }
 
 // FunctionStats are the counters of one function of a path.
@@ -74,6 +101,13 @@ type FunctionStats struct {
 	// NsPerPacket is the mean time of the timed bursts; 0 if none was.
 	NsPerPacket float64
 	State       State
+	// Version is that of the manifest in force.
+	Version string
+	// Replacement is how the last replacement stands, nil if there was none.
+	Replacement *ReplacementStatus
+	// StateLost counts flows that came from another worker with state that no
+	// version here could read.
+	StateLost uint64
 	// LastFault is the message of the last trap, or empty.
 	LastFault string
 	// Counters are the function's own, by name.
@@ -82,79 +116,130 @@ type FunctionStats struct {
 	LogSuppressed uint64
 }
 
-// Stats reads the counters of all functions, in path order; none after Close.
+// totals are counters of versions, those that numbers mean something else in by
+// name.
+type totals struct {
+	raw             rawStats
+	drops, counters map[string]uint64
+	suppressed      uint64
+}
+
+// add adds a version's. The group's mu is held.
+func (t *totals) add(v *version) {
+	if t.drops == nil {
+		t.drops, t.counters = map[string]uint64{}, map[string]uint64{}
+	}
+	raw := v.stats.read()
+	for i, n := range raw {
+		t.raw[i] += n
+	}
+	reasons := v.spec.Module.Manifest.DropReasons
+	for k := range reasons {
+		addTo(t.drops, reasons[k], raw[statReasons+k+1])
+	}
+	addTo(t.drops, undeclared, raw[statReasons])
+	values := v.counterValues()
+	for k, name := range v.spec.Module.Manifest.Counters {
+		t.counters[name] += values[k]
+	}
+	t.suppressed += v.configLog.suppressed()
+}
+
+func addTo(m map[string]uint64, name string, n uint64) {
+	if n > 0 {
+		m[name] += n
+	}
+}
+
+// sum is what all versions counted together.
+func (h *hop) sum() totals {
+	t := totals{raw: h.gone.raw, drops: map[string]uint64{}, counters: map[string]uint64{}, suppressed: h.gone.suppressed}
+	maps.Copy(t.drops, h.gone.drops)
+	maps.Copy(t.counters, h.gone.counters)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, v := range h.versions {
+		t.add(v)
+	}
+	return t
+}
+
+// Stats reads the counters of all functions, in the chain's order; none after
+// Close. They are the function's, whatever its version was: names that the
+// version in force shares with earlier ones go on, drops keep the names that
+// they had.
 func (g *Group) Stats() []FunctionStats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	out := make([]FunctionStats, len(g.hops))
 	for i, h := range g.hops {
-		raw := g.c.stats(i)
-		s := FunctionStats{
-			Name: h.spec.Name, Packets: raw[statPackets], Bursts: raw[statBursts],
-			Skipped: raw[statSkipped], Traps: raw[statTraps], Overruns: raw[statOverruns],
-			State:         State(h.state.Load()),
-			LogSuppressed: h.runLog.suppressed() + h.configLog.suppressed(),
-			Drops:         map[string]uint64{}, Faulted: map[string]uint64{}, Counters: map[string]uint64{},
-		}
-		copy(s.Verdicts[:], raw[statVerdicts:])
-		reasons := h.spec.Module.Manifest.DropReasons
-		for k := range reasons {
-			if n := raw[statReasons+k+1]; n > 0 {
-				s.Drops[reasons[k]] = n
-			}
-		}
-		if n := raw[statReasons]; n > 0 {
-			s.Drops[undeclared] = n
-		}
-		for r := range packet.Reason(16) {
-			if n := raw[statEngine+int(r)]; n > 0 {
-				s.Faulted[r.String()] = n
-			}
-		}
-		if n := raw[statTimedPkts]; n > 0 {
-			s.NsPerPacket = float64(raw[statTimedNs]) / float64(n)
-		}
-		if msg := h.lastFault.Load(); msg != nil {
-			s.LastFault = *msg
-		}
-		values := h.counterValues()
-		for k, name := range h.spec.Module.Manifest.Counters {
-			s.Counters[name] = values[k]
-		}
-		out[i] = s
+		out[i] = h.stats()
 	}
 	return out
+}
+
+func (h *hop) stats() FunctionStats {
+	v := h.cur.Load()
+	all := h.sum()
+	raw := &all.raw
+	s := FunctionStats{
+		Name: h.name, Version: v.spec.Module.Manifest.Version, Packets: raw[statPackets], Bursts: raw[statBursts],
+		Skipped: raw[statSkipped], Traps: raw[statTraps], Overruns: raw[statOverruns],
+		State:         State(v.state.Load()),
+		LogSuppressed: h.runLog.suppressed() + all.suppressed,
+		StateLost:     h.lost.Load(),
+		Drops:         all.drops, Faulted: map[string]uint64{}, Counters: map[string]uint64{},
+	}
+	copy(s.Verdicts[:], raw[statVerdicts:])
+	for r := range packet.Reason(16) {
+		addTo(s.Faulted, r.String(), raw[statEngine+int(r)])
+	}
+	if n := raw[statTimedPkts]; n > 0 {
+		s.NsPerPacket = float64(raw[statTimedNs]) / float64(n)
+	}
+	if msg := h.lastFault.Load(); msg != nil {
+		s.LastFault = *msg
+	}
+	for _, name := range v.spec.Module.Manifest.Counters {
+		s.Counters[name] = all.counters[name]
+	}
+	if r := h.last.Load(); r != nil {
+		status := r.Status()
+		s.Replacement = &status
+	}
+	return s
 }
 
 // undeclared names a drop whose number the manifest does not have.
 const undeclared = "undeclared"
 
-func (h *hop) counterValues() [nf.NumCounters]uint64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	v := h.counters
-	if i := h.current.Load(); i != nil {
+// counterValues are the counters of the function's own. The hop's mu is held,
+// or the version is not in service.
+func (v *version) counterValues() [nf.NumCounters]uint64 {
+	values := v.counters
+	if i := v.current.Load(); i != nil {
 		for k, n := range i.counters() {
-			v[k] += n
+			values[k] += n
 		}
 	}
-	return v
+	return values
 }
 
 // ReasonName returns the stable name of a drop: "no_path" for the engine's
 // own, "acl.denied" for a function's, "acl.fault" for the engine's about a
-// function.
+// function. Ask before the next function is replaced: numbers are those of the
+// version in force.
 func (g *Group) ReasonName(o packet.Outcome) string {
 	if o.Hop == packet.HopEngine || int(o.Hop) >= len(g.hops) {
 		return packet.Reason(o.Reason).String()
 	}
 	h := g.hops[o.Hop]
 	if o.Fault != 0 {
-		return h.spec.Name + "." + packet.Reason(o.Reason).String()
+		return h.name + "." + packet.Reason(o.Reason).String()
 	}
-	reasons := h.spec.Module.Manifest.DropReasons
+	reasons := h.cur.Load().spec.Module.Manifest.DropReasons
 	if o.Reason == 0 || int(o.Reason) > len(reasons) {
-		return h.spec.Name + "." + undeclared
+		return h.name + "." + undeclared
 	}
-	return h.spec.Name + "." + reasons[o.Reason-1]
+	return h.name + "." + reasons[o.Reason-1]
 }
