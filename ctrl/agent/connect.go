@@ -9,6 +9,7 @@ import (
 	"sfc/dataplane"
 	"sfc/dataplane/classify"
 	"sfc/dataplane/packet"
+	"sfc/dataplane/steer"
 	"sfc/dataplane/xsk"
 )
 
@@ -31,22 +32,27 @@ var Policies = map[chains.Unmatched]classify.Policy{
 // stackName is the TAP device through which packets go to the kernel's stack.
 const stackName = "sfc-stack"
 
-// Connect loads the steering programs, attaches them to the ports, opens a
-// socket per port and worker, and connects the two. Interfaces are those of the
-// network namespace of the calling thread. Needs root. Workers do not run yet.
+// Connect loads the steering programs, warms the functions up on every worker,
+// opens a socket per port and worker, and attaches the programs to the ports.
+// Interfaces are those of the network namespace of the calling thread. Needs
+// root. Workers do not run yet. An engine is connected once.
 func (e *Engine) Connect(ports []Port) (err error) {
 	switch {
-	case e.connected != nil:
+	case e.began:
 		return ErrConnected
 	case len(ports) != len(e.plan.Ports):
 		return fmt.Errorf("%d interfaces for %d ports: name one for each", len(ports), len(e.plan.Ports))
 	}
+	e.began = true
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Disconnect())
 		}
 	}()
-	if err := e.attach(ports); err != nil {
+	if err := e.load(ports); err != nil {
+		return err
+	}
+	if err := e.populate(e.steer.OwnerMemory(), e.steer.PinMemory()); err != nil {
 		return err
 	}
 	if e.umem, err = xsk.NewUMEM(e.region.Bytes(), e.depot); err != nil {
@@ -72,21 +78,27 @@ func (e *Engine) Connect(ports []Port) (err error) {
 		// Without a TAP device only the verdict Pass has nowhere to go.
 		e.mode.NoStack = err
 	}
-	for _, w := range e.workers {
+	if err := e.newSet(func(w *worker) []dataplane.Port {
 		list := make([]dataplane.Port, len(w.sockets))
 		for i, s := range w.sockets {
 			list[i] = s
 		}
-		if err := e.newRun(w, list, stack); err != nil {
-			return err
-		}
+		return list
+	}, stack, e.steer.Grace); err != nil {
+		return err
 	}
-	return nil
+	return e.attach(ports)
 }
 
-// attach loads and attaches the steering.
-func (e *Engine) attach(ports []Port) (err error) {
-	cfg := bpf.Config{Table: e.table, HashKey: e.key}
+// load loads the steering.
+func (e *Engine) load(ports []Port) (err error) {
+	cfg := bpf.Config{Table: e.table, HashKey: e.key, Workers: e.opts.Workers, PinBytes: steer.PinsSize(e.pinEntries())}
+	for i := range e.plan.Chains {
+		cfg.Chains = append(cfg.Chains, bpf.ChainConfig{Pins: e.plan.Chains[i].Binds})
+	}
+	for i := range e.plan.Paths {
+		cfg.PathChain = append(cfg.PathChain, e.plan.Paths[i].Chain)
+	}
 	for i, p := range e.plan.Ports {
 		cfg.Ports = append(cfg.Ports, bpf.PortConfig{
 			Ifindex: ports[i].Ifindex, Unmatched: Policies[p.Unmatched], Pair: max(p.Forward, 0),
@@ -96,6 +108,11 @@ func (e *Engine) attach(ports []Port) (err error) {
 		return err
 	}
 	e.connected.push(e.steer.Close)
+	return nil
+}
+
+// attach attaches the steering. From here on there are packets.
+func (e *Engine) attach(ports []Port) error {
 	e.mode.Attach = make([]string, len(ports))
 	for i, p := range ports {
 		if p.SendOnly {
@@ -122,19 +139,26 @@ func (e *Engine) openSockets(w *worker, ports []Port) error {
 		if p.SendOnly {
 			continue
 		}
-		if err := e.steer.SetSocket(i, 0, 0, s.PollFD()); err != nil {
+		if err := e.steer.SetSocket(i, 0, w.index, s.PollFD()); err != nil {
 			return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
 		}
 	}
 	return nil
 }
 
-// newRun makes the worker that will run.
-func (e *Engine) newRun(w *worker, ports []dataplane.Port, stack dataplane.Stack) (err error) {
-	if w.run, err = dataplane.NewWorker(e.config(w, ports, stack)); err != nil {
+// newSet makes the workers that will run.
+func (e *Engine) newSet(ports func(*worker) []dataplane.Port, stack dataplane.Stack, grace func() error) (err error) {
+	cfgs := make([]dataplane.Config, len(e.workers))
+	for i, w := range e.workers {
+		cfgs[i] = e.config(w, ports(w), stack)
+	}
+	if e.set, err = dataplane.NewSet(cfgs, e.owners, grace); err != nil {
 		return err
 	}
-	e.connected.push(w.run.Stop)
+	for i, w := range e.set.Workers() {
+		e.workers[i].run = w
+	}
+	e.connected.push(e.set.Stop)
 	return nil
 }
 
@@ -147,22 +171,32 @@ type Memory struct {
 
 // ConnectMemory gives the workers ports in memory: no kernel, no root. Packets
 // for the kernel's stack go to stack.
-func (e *Engine) ConnectMemory(ports func(Memory) []dataplane.Port, stack dataplane.Stack) error {
-	if e.connected != nil {
+func (e *Engine) ConnectMemory(ports func(Memory) []dataplane.Port, stack dataplane.Stack) (err error) {
+	if e.began {
 		return ErrConnected
 	}
-	for _, w := range e.workers {
-		if err := e.newRun(w, ports(Memory{w.index, e.region.Bytes(), w.pool}), stack); err != nil {
-			return errors.Join(err, e.Disconnect())
+	e.began = true
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Disconnect())
 		}
+	}()
+	if err := e.populate(nil, nil); err != nil {
+		return err
 	}
-	return nil
+	return e.newSet(func(w *worker) []dataplane.Port {
+		return ports(Memory{w.index, e.region.Bytes(), w.pool})
+	}, stack, nil)
 }
 
-// Disconnect stops the workers and takes sockets and steering down. What was
+// Disconnect stops the workers and takes down what Connect made. What was
 // counted stays. It may be called again.
 func (e *Engine) Disconnect() error {
-	err := errors.Join(e.Stop(), e.connected.run())
+	err := e.Stop()
+	if e.final == nil && len(e.workers) == e.opts.Workers {
+		e.final = e.Stats()
+	}
+	err = errors.Join(err, e.connected.run())
 	for _, w := range e.workers {
 		w.sockets = nil
 	}

@@ -1,13 +1,15 @@
 // Package agent makes a data plane of chains: it is the one place that knows
 // functions, packets, sockets and the kernel's programs together.
 //
-//	specs --Open--> modules, arenas, functions, flow tables     (nothing of the network yet)
-//	      --Connect--> steering programs, AF_XDP sockets        (or memory: ConnectMemory)
-//	      --Start--> one pinned worker per core                 (or Run, on the caller's goroutine)
+//	specs --Open--> plan, modules, frame region          (nothing of the network yet)
+//	      --Connect--> steering programs, functions,     (or memory: ConnectMemory)
+//	                   flow tables, AF_XDP sockets
+//	      --Start--> one pinned worker per core          (or Run, on the caller's goroutine)
 //
 // Per worker there is one wasm.Group and one flow table per chain, shared by
 // the chain's paths, and one socket per port. What is common to all workers:
-// the modules' code, the frame region, and the steering.
+// the modules' code, the frame region, the steering with its tables of owners
+// and pins, and what functions have claimed.
 //
 // Close gives everything back, in reverse order.
 package agent
@@ -24,13 +26,23 @@ import (
 	"sfc/dataplane/arena"
 	"sfc/dataplane/classify"
 	"sfc/dataplane/packet"
+	"sfc/dataplane/steer"
 	"sfc/dataplane/xsk"
+	"sfc/nf"
 	"sfc/nf/wasm"
 )
 
-// regionChunks is the number of chunks of the frame region: enough for the
-// fill rings of two ports and a burst in hand.
-const regionChunks = 4096
+// regionChunks returns the number of chunks of the frame region. One worker:
+// enough for the fill rings of two ports and a burst in hand. Several: so many
+// that one which stalls with all its rings full does not starve the others, as
+// far as functions can see (nf.FramesMax).
+func regionChunks(ports, workers int) int {
+	if workers == 1 {
+		return 4096
+	}
+	const ring = 2048 // of xsk.Options
+	return min(ports*ring*(1+2*workers), nf.FramesMax/packet.ChunkSize)
+}
 
 // Engine is a data plane. Its methods are called by one goroutine at a time,
 // unless they say otherwise.
@@ -47,10 +59,16 @@ type Engine struct {
 	workers []*worker
 
 	// Of Connect.
-	steer *bpf.Steering
-	umem  *xsk.UMEM
-	stack *dataplane.Tap
-	mode  Mode
+	steer          *bpf.Steering
+	umem           *xsk.UMEM
+	stack          *dataplane.Tap
+	mode           Mode
+	owners         *steer.Owners
+	pins           *steer.Pins // nil when no chain needs any
+	grants         []grant     // by chain
+	set            *dataplane.Set
+	began, stopped bool
+	final          []ChainStats // what Stats says after Disconnect
 
 	opened, connected undoStack
 }
@@ -63,11 +81,11 @@ func TryOut(specs []chains.Spec, ports []string) error {
 	if err != nil {
 		return err
 	}
-	return e.Close()
+	return errors.Join(e.populate(nil, nil), e.Close())
 }
 
-// Open loads, checks and compiles everything the chains name, and warms their
-// functions up on every worker. It needs no privilege.
+// Open loads, checks and compiles everything the chains name. It needs no
+// privilege.
 func Open(opts Options) (_ *Engine, err error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -97,7 +115,7 @@ func Open(opts Options) (_ *Engine, err error) {
 		return nil, err
 	}
 	e.opened.push(e.rt.Close)
-	if e.region, err = arena.Open("frames", regionChunks*packet.ChunkSize, arena.Options{Huge: true}); err != nil {
+	if e.region, err = arena.Open("frames", regionChunks(len(opts.Ports), opts.Workers)*packet.ChunkSize, arena.Options{Huge: true}); err != nil {
 		return nil, err
 	}
 	e.opened.push(e.region.Close)
@@ -106,13 +124,6 @@ func Open(opts Options) (_ *Engine, err error) {
 		return nil, err
 	}
 	e.shared = sharedPorts(e.plan)
-	for i := range opts.Workers {
-		w, err := e.newWorker(i)
-		if err != nil {
-			return nil, err
-		}
-		e.workers = append(e.workers, w)
-	}
 	return e, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"sfc/chains"
 	"sfc/dataplane"
 	"sfc/dataplane/cpu"
+	"sfc/dataplane/steer"
 	"sfc/nf"
 	"sfc/nf/wasm"
 )
@@ -40,7 +41,7 @@ type Options struct {
 }
 
 // MaxWorkers is how many workers an engine may have.
-const MaxWorkers = 1
+const MaxWorkers = steer.MaxWorkers
 
 // Event is what a function of a chain did on one worker.
 type Event struct {

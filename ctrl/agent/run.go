@@ -16,25 +16,19 @@ func (e *Engine) Start() error {
 		before := runtime.GOMAXPROCS(n)
 		e.connected.push(func() error { runtime.GOMAXPROCS(before); return nil })
 	}
-	for _, w := range e.workers {
-		if w.run == nil {
-			return ErrNotConnected
-		}
-		w.started = true
-		if err := w.run.Start(); err != nil {
-			return errors.Join(err, e.Stop())
-		}
+	if e.set == nil {
+		return ErrNotConnected
 	}
-	return nil
+	return e.set.Start()
 }
 
 // Run runs the first worker on the caller's goroutine until done returns true,
 // which is called after every turn: for ports in memory.
 func (e *Engine) Run(done func() bool) error {
-	w := e.workers[0]
-	if w.run == nil {
+	if e.set == nil {
 		return ErrNotConnected
 	}
+	w := e.workers[0]
 	w.run.Run(done)
 	return w.run.Verify()
 }
@@ -42,18 +36,11 @@ func (e *Engine) Run(done func() bool) error {
 // Stop stops the workers and checks that no chunk of the frame region is lost.
 // Counters are exact afterwards. It may be called again.
 func (e *Engine) Stop() error {
-	var errs []error
-	stopped := false
-	for _, w := range e.workers {
-		if w.started {
-			w.started, stopped = false, true
-			errs = append(errs, w.run.Stop())
-		}
+	if e.set == nil || e.stopped {
+		return nil
 	}
-	if stopped {
-		errs = append(errs, e.verify())
-	}
-	return errors.Join(errs...)
+	e.stopped = true
+	return errors.Join(e.set.Stop(), e.verify())
 }
 
 // verify checks that every chunk is accounted for, of all stopped workers

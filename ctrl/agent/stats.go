@@ -56,6 +56,9 @@ type FlowStats struct {
 // Stats returns the account of every chain. The flow tables belong to the
 // workers, which must have stopped.
 func (e *Engine) Stats() []ChainStats {
+	if e.final != nil {
+		return e.final
+	}
 	out := make([]ChainStats, len(e.plan.Chains))
 	for i := range out {
 		c := &e.plan.Chains[i]
@@ -88,6 +91,9 @@ func (s *FlowStats) add(t *flow.Table) {
 // Functions returns the counters of a chain's functions, all workers together.
 // Anyone may call it at any time.
 func (e *Engine) Functions(chain int) []wasm.FunctionStats {
+	if e.final != nil {
+		return e.final[chain].Functions
+	}
 	var sum []wasm.FunctionStats
 	for _, w := range e.workers {
 		stats := w.chains[chain].group.Stats()

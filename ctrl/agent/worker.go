@@ -8,6 +8,7 @@ import (
 	"sfc/dataplane/arena"
 	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
+	"sfc/dataplane/steer"
 	"sfc/dataplane/xsk"
 	"sfc/nf"
 	"sfc/nf/wasm"
@@ -24,7 +25,6 @@ type worker struct {
 	// Of Connect.
 	sockets []*xsk.Socket // by port; none in memory
 	run     *dataplane.Worker
-	started bool
 }
 
 // chainState is a chain on one worker: what its paths have in common.
@@ -52,9 +52,14 @@ func (e *Engine) newWorker(index int) (_ *worker, err error) {
 	for i := range e.plan.Paths {
 		p := &e.plan.Paths[i]
 		s := &w.chains[p.Chain]
-		w.paths = append(w.paths, dataplane.Path{
+		path := dataplane.Path{
 			Chain: p.Chain, Runner: s.group.Runner(p.Order), Descs: s.mem.Descs(), Arena: s.arena, Flows: s.flows, Egress: uint16(p.Egress),
-		})
+			Pins: e.grants[p.Chain].pins,
+		}
+		if s.group.Binds() {
+			path.Binder = s.group
+		}
+		w.paths = append(w.paths, path)
 	}
 	return w, nil
 }
@@ -64,34 +69,44 @@ func (e *Engine) newChain(w *worker, c *chains.Chain) (s chainState, err error) 
 	if s.mem.Control, err = wasm.NewControl(); err != nil {
 		return s, err
 	}
-	e.opened.push(s.mem.Control.Close)
+	e.connected.push(s.mem.Control.Close)
 	s.mem.Frames = e.region
 	if e.shared {
 		if s.mem.Frames, err = arena.Open("frames", packet.BurstSize*packet.ChunkSize, arena.Options{}); err != nil {
 			return s, err
 		}
-		e.opened.push(s.mem.Frames.Close)
+		e.connected.push(s.mem.Frames.Close)
 		s.arena = s.mem.Frames.Bytes()
 	}
 	hops := make([]wasm.Hop, len(c.Functions))
 	for i, f := range c.Functions {
 		hops[i] = wasm.Hop{Name: f.Name, Module: e.modules[f.Module], Config: f.Config, Open: f.Fault == chains.FaultOpen}
 	}
+	g := e.grants[c.Index]
+	grants := wasm.Grants{}
 	if c.Flows > 0 {
-		if s.flows, err = flow.New(flow.Options{Key: e.key, Max: uint32(c.Flows), Sparse: true}); err != nil {
+		o := flow.Options{Key: e.key, Max: uint32(c.Flows), Buckets: steer.Buckets, Sparse: true}
+		if c.Binds {
+			o.Bindings, o.Pins, o.Claims, o.Chain = steer.MaxBinds*o.Max, g.pins, g.claims, c.Index
+		}
+		if s.flows, err = flow.New(o); err != nil {
 			return s, err
 		}
-		e.opened.push(s.flows.Close)
+		e.connected.push(s.flows.Close)
+		if c.Binds {
+			grants = wasm.Grants{Pins: g.pins, Claims: g.claims, Chain: c.Index, Key: e.key, Ledger: s.flows.Ledger()}
+		}
 	}
 	s.group, err = e.rt.NewGroup(s.mem, hops, wasm.GroupOptions{
 		Tenant: c.Tenant, Path: uint32(c.Index), Worker: uint32(w.index),
 		Ports: len(e.plan.Ports), Egress: c.Ports, Flows: c.Flows, Budget: c.Budget, TimeEvery: e.opts.TimeEvery,
+		Grants: grants,
 		Events: func(ev wasm.Event) { e.opts.Events(Event{Event: ev, Chain: c.Name, Worker: w.index}) },
 	})
 	if err != nil {
 		return s, err
 	}
-	e.opened.push(s.group.Close)
+	e.connected.push(s.group.Close)
 	return s, nil
 }
 

@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+
+	"sfc/dataplane/arena"
+	"sfc/dataplane/steer"
+)
+
+// populate makes functions and tables of every worker. owners and pins are the
+// steering program's memory; nil without one.
+func (e *Engine) populate(owners, pins []byte) (err error) {
+	n := len(e.plan.Chains)
+	if owners == nil {
+		owners = make([]byte, steer.OwnersSize(n))
+	}
+	if e.owners, err = steer.NewOwners(owners, n, e.opts.Workers); err != nil {
+		return err
+	}
+	if err := e.shareTables(pins); err != nil {
+		return err
+	}
+	for i := range e.opts.Workers {
+		w, err := e.newWorker(i)
+		if err != nil {
+			return err
+		}
+		e.workers = append(e.workers, w)
+	}
+	return nil
+}
+
+// grant is what the functions of a chain may give their flows, on all workers
+// together.
+type grant struct{ pins, claims *steer.Pins }
+
+// pinEntries is the number of tuples and claims that the chains' flows may have.
+func (e *Engine) pinEntries() (n int) {
+	for i := range e.plan.Chains {
+		if c := &e.plan.Chains[i]; c.Binds {
+			n += steer.MaxBinds * c.Flows
+		}
+	}
+	return n
+}
+
+// shareTables makes the tables of pins and claims, and deals out their chains'
+// shares.
+func (e *Engine) shareTables(pins []byte) error {
+	n := e.pinEntries()
+	e.grants = make([]grant, len(e.plan.Chains))
+	if n == 0 {
+		return nil
+	}
+	if pins == nil {
+		mem, err := e.table64("pins", n)
+		if err != nil {
+			return err
+		}
+		pins = mem
+	}
+	var err error
+	if e.pins, err = steer.NewPins(pins); err != nil {
+		return err
+	}
+	mem, err := e.table64("claims", n)
+	if err != nil {
+		return err
+	}
+	claims, err := steer.NewPins(mem)
+	if err != nil {
+		return err
+	}
+	for i := range e.plan.Chains {
+		if c := &e.plan.Chains[i]; c.Binds {
+			e.grants[i] = grant{e.pins.Share(steer.MaxBinds * c.Flows), claims.Share(steer.MaxClaims * c.Flows)}
+		}
+	}
+	return nil
+}
+
+// table64 is memory for a steer.Pins of n entries.
+func (e *Engine) table64(name string, n int) ([]byte, error) {
+	r, err := arena.Open(name, max(steer.PinsSize(n), os.Getpagesize()), arena.Options{Sparse: true})
+	if err != nil {
+		return nil, fmt.Errorf("%s for %d entries: %w", name, n, err)
+	}
+	e.connected.push(r.Close)
+	return r.Bytes(), nil
+}
