@@ -8,6 +8,11 @@
 // A new table therefore means new programs, exchanged under traffic by
 // [Steering.Update].
 //
+// A frame that a path claims goes to the socket of the worker that owns its flow.
+// Who owns what is in memory that all programs share with user space
+// ([Steering.OwnerMemory], [Steering.PinMemory]; package dataplane/steer), so
+// owners change without a system call.
+//
 // Interfaces are named by index, which the kernel resolves in the network
 // namespace of the calling thread: call Load, Attach and the Open functions in
 // the namespace of the interfaces.

@@ -2,7 +2,6 @@ package bpf
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"runtime"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"sfc/dataplane/classify"
 	"sfc/dataplane/packet"
 	"sfc/dataplane/steer"
+	"sfc/testbed/netns"
 )
 
 // fixtureChains are the chains of the fixtures' paths: paths 0 to 2, 3 to 5,
@@ -147,6 +147,47 @@ func flowOf(tb testing.TB, s *Steering, frame []byte) (hash uint64, bucket uint1
 	return hash, steer.Bucket(uint32(hash))
 }
 
+// A frame goes to a socket of the queue that it came in on.
+func TestQueueChoosesSocket(t *testing.T) {
+	const queues, workers = 4, 3
+	w := newWiresOf(t, netns.VethOptions{Queues: queues})
+	in(t, w.near, func() error {
+		s := steering(t, Config{Table: compile(t, fixtureRules), Ports: []PortConfig{{Ifindex: w.nearA.Index}}, Workers: workers})
+		o, err := steer.NewOwners(s.OwnerMemory(), 1, workers)
+		if err != nil {
+			return err
+		}
+		if _, err := s.Attach(0, Native); err != nil { // the kernel sets the queues up for programs
+			return err
+		}
+		_, b := flowOf(t, s, dns4)
+		for queue := range queues {
+			for worker := range workers {
+				if err := s.SetSocket(0, queue, worker, socket(t)); err != nil {
+					return err
+				}
+				for q := range queues {
+					for owner := range workers {
+						o.Flip(0, b, owner)
+						action, err := s.ports[0].prog.Run(&ebpf.RunOptions{Data: dns4,
+							Context: xdpMD{DataEnd: uint32(len(dns4)), IngressIfindex: uint32(w.nearA.Index), RxQueueIndex: uint32(q)}})
+						if err != nil {
+							return err
+						}
+						if (action == xdpRedirect) != (q == queue && owner == worker) {
+							t.Errorf("socket of queue %d, worker %d; frame of queue %d, worker %d: action %d", queue, worker, q, owner, action)
+						}
+					}
+				}
+				if err := s.ClearSocket(0, queue, worker); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
 // With one worker nothing is counted, and no owner asked.
 func TestOneWorkerOwnsAll(t *testing.T) {
 	s, o := shared(t, 1)
@@ -157,96 +198,6 @@ func TestOneWorkerOwnsAll(t *testing.T) {
 	}
 	if n := sent(o); len(n) != 0 {
 		t.Errorf("counted %v", n)
-	}
-}
-
-// Queries of two hosts are told apart by their identifier, and their replies
-// found by it; no rule on ports takes it for one.
-func TestQueriesByIdentifier(t *testing.T) {
-	s, _ := shared(t, 2)
-	table := compile(t, fixtureRules)
-	reply := func(frame []byte, l3, n, l4 int, typ byte) []byte {
-		r := with(with(frame, l3, frame[l3+n:l3+2*n]...), l3+n, frame[l3:l3+n]...)
-		return with(r, l4, typ)
-	}
-	for name, c := range map[string]struct {
-		frame func(typ uint8, id uint16) []byte
-		reply func([]byte, byte) []byte
-		types [][2]uint8
-	}{
-		"v4": {func(typ uint8, id uint16) []byte { return build(eth(0x0800), ip4(out4, 1, 0), query(typ, id)) },
-			func(f []byte, typ byte) []byte { return reply(f, 26, 4, 34, typ) }, [][2]uint8{{8, 0}, {13, 14}, {15, 16}, {17, 18}}},
-		"v6": {func(typ uint8, id uint16) []byte { return build(eth(0x86dd), ip6(out6, 58), query(typ, id)) },
-			func(f []byte, typ byte) []byte { return reply(f, 22, 16, 54, typ) }, [][2]uint8{{128, 129}}},
-	} {
-		for _, types := range c.types {
-			buckets := map[uint16]bool{}
-			for id := range uint16(100) {
-				request := c.frame(types[0], id*259)
-				_, a := agree(t, s, table, request)
-				_, b := agree(t, s, table, c.reply(request, types[1]))
-				if a == nil || b == nil || a.Hash != b.Hash || a.Bucket != b.Bucket {
-					t.Fatalf("%s, type %d, identifier %d: request %+v, reply %+v", name, types[0], id, a, b)
-				}
-				buckets[a.Bucket] = true
-			}
-			if len(buckets) < 85 { // of 1,024, about 5 meet
-				t.Errorf("%s, type %d: 100 identifiers in %d buckets", name, types[0], len(buckets))
-			}
-		}
-		// What is no query has no identifier: router solicitation and such.
-		_, a := agree(t, s, table, c.frame(10, 1))
-		_, b := agree(t, s, table, c.frame(10, 2))
-		if a.Hash != b.Hash {
-			t.Errorf("%s: bytes 4 and 5 of type 10 count", name)
-		}
-	}
-	ports := compile(t, []classify.Rule{{Path: 1, VLAN: classify.AnyVLAN, Proto: classify.AnyProto, DstPorts: classify.PortRange{Lo: 1, Hi: 65535}}})
-	s = onePort(t, ports)
-	for _, frame := range [][]byte{build(eth(0x0800), ip4(out4, 1, 0), query(8, 80)), build(eth(0x86dd), ip6(out6, 58), query(128, 80))} {
-		if got, _ := agree(t, s, ports, frame); got != unmatched {
-			t.Errorf("a ping with identifier 80, and a rule for ports: %s", got)
-		}
-	}
-}
-
-// All fragments of a packet and all ICMP errors between two hosts are in one
-// bucket of the odd row, whatever path they take.
-func TestOddRow(t *testing.T) {
-	s, o := shared(t, 2)
-	table := compile(t, fixtureRules)
-	for name, frames := range map[string][][]byte{
-		"v4": {
-			with(build(eth(0x0800), ip4(in4, 17, 0), udp(4000, 53), data(16)), 20, 0x20, 0),
-			with(build(eth(0x0800), ip4(in4, 17, 0), data(16)), 20, 0x20, 5),
-			with(build(eth(0x0800), ip4(in4, 6, 0), data(16)), 20, 0, 9),
-			build(eth(0x0800), ip4(in4, 1, 0), icmp(3), data(28)),
-			with(build(eth(0x0800), ip4(in4, 1, 0), query(8, 77), data(16)), 20, 0x20, 0),
-		},
-		"v6": {
-			build(eth(0x86dd), ip6(in6, 44), frag6(17, 0, 1), udp(4000, 53)),
-			build(eth(0x86dd), ip6(in6, 44), frag6(17, 9, 1), data(8)),
-			build(eth(0x86dd), ip6(in6, 44), frag6(60, 20, 0), data(8)),
-			build(eth(0x86dd), ip6(in6, 58), icmp(1), data(40)),
-		},
-	} {
-		paths, bucket := map[uint16]bool{}, -1
-		for _, frame := range frames {
-			before := sent(o)
-			_, meta := agree(t, s, table, frame)
-			if meta == nil {
-				t.Fatalf("%s: not claimed\n%x", name, frame)
-			}
-			paths[meta.Path] = true
-			at := [2]uint16{o.Odd(), meta.Bucket}
-			if bucket >= 0 && int(meta.Bucket) != bucket || sent(o)[at] != before[at]+1 {
-				t.Errorf("%s: bucket %d of the odd row, %d before; counted %v", name, meta.Bucket, bucket, sent(o))
-			}
-			bucket = int(meta.Bucket)
-		}
-		if len(paths) < 2 {
-			t.Errorf("%s: all take one path", name)
-		}
 	}
 }
 
@@ -376,41 +327,5 @@ func TestLargestOwnership(t *testing.T) {
 	}
 	if len(s.PinMemory()) != maxPinBytes {
 		t.Errorf("%d bytes of pins", len(s.PinMemory()))
-	}
-}
-
-// BenchmarkSteerOwners is the program's cost per frame by workers and pins:
-// nobody to look for, pins that are not asked (no functions that pin), asked in
-// vain, and found.
-func BenchmarkSteerOwners(b *testing.B) {
-	needKernel(b)
-	for _, workers := range []int{1, 2} {
-		for _, mode := range []string{"none", "miss", "hit"} {
-			s, _ := shared(b, workers, mode != "none")
-			if mode != "none" {
-				pins, err := steer.NewPins(s.PinMemory())
-				if err != nil {
-					b.Fatal(err)
-				}
-				hash, own := flowOf(b, s, dns4)
-				if mode == "miss" {
-					hash++
-				}
-				pins.Insert(steer.PinKey(hash, 0), steer.PinValue(0, 0, own^1))
-			}
-			b.Run(fmt.Sprintf("workers=%d/pins=%s", workers, mode), func(b *testing.B) {
-				best := 0.0
-				for i := 0; b.Loop(); i++ {
-					action, ns := runMany(b, s.ports[0].prog, dns4)
-					if action != xdpRedirect {
-						b.Fatalf("action %d", action)
-					}
-					if i == 0 || ns < best {
-						best = ns
-					}
-				}
-				b.ReportMetric(best, "ns/pkt")
-			})
-		}
 	}
 }

@@ -72,7 +72,10 @@ static __always_inline struct place place_of(const struct info *in, u32 claim, u
 }
 
 /* Returns the worker that owns a place, and counts one more packet for it to
- * expect, in one step: see steer.Owners.
+ * expect, in one step: see steer.Owners. The packet may still be lost, counted
+ * as no_socket here or by the socket when its rings are full: who waits for
+ * packets that were counted and do not come asks for Steering.Grace, after which
+ * what is not in a ring is lost.
  */
 static __always_inline u32 take(struct place p)
 {

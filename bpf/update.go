@@ -12,8 +12,9 @@ import (
 
 // Update replaces the table while traffic runs: every frame is classified by
 // the old table or by the new one, none is missed, and counters, sequence
-// numbers and sockets go on. Ports change one after the other. When it fails,
-// every port has the old table.
+// numbers, sockets, owners and pins go on. Paths belong to chains as before
+// (Config.PathChain). Ports change one after the other. When it fails, every
+// port has the old table.
 func (s *Steering) Update(t *classify.Table) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
