@@ -1,0 +1,135 @@
+// Package lab keeps a small network alive around a data plane, so that real
+// programs can talk through its chains:
+//
+//	client namespace            engine namespace               server namespace
+//	  eth0 ------- veth ------- in  XDP -> XSK -> workers
+//	                                XSK <- XDP  out ---- veth ------- eth0
+//
+// One process holds all of it and answers requests on a unix socket: [Run] is
+// that process's life, [Dial] the other end. Namespaces, links, programs and
+// sockets hang on the process's descriptors: when it ends, however it ends, the
+// kernel takes them down. What it leaves in [Dir] after a SIGKILL is a socket
+// that nobody answers and a lock that nobody holds, which the next lab of that
+// name replaces.
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+
+	"sfc/nf"
+)
+
+// Dir is where labs have their sockets.
+const Dir = "/run/sfcctl"
+
+// DefaultName is the lab of those who name none.
+const DefaultName = "lab"
+
+// Mode is what the engine is to the two hosts.
+type Mode string
+
+// The modes.
+const (
+	// Inline: a bump in the wire. Both hosts are in one subnet; what no chain
+	// claims, ARP and neighbour discovery above all, goes to the other side.
+	Inline Mode = "inline"
+)
+
+// Host is a host of the lab.
+type Host string
+
+// The hosts. The client is behind port in, the server behind port out.
+const (
+	HostClient Host = "client"
+	HostServer Host = "server"
+)
+
+// Options configure a lab. Chains is required.
+type Options struct {
+	// Dir is where the lab's socket and lock are. Default Dir.
+	Dir string
+	// Name distinguishes labs that run at the same time. Default DefaultName.
+	Name string
+	// Chains are chain files; ports are in and out.
+	Chains []string
+	// Mode defaults to Inline.
+	Mode Mode
+	// Workers is the number of workers. Default 1.
+	Workers int
+	// Limits are checked on every module.
+	Limits nf.Limits
+	// Log receives what functions log, their faults and alarms, one a line.
+	// Nil: nobody reads it.
+	Log io.Writer
+	// LogFile is where that ends up, for [Status] to say; [Run] empties it.
+	LogFile string
+}
+
+func (o Options) withDefaults() Options {
+	if o.Dir == "" {
+		o.Dir = Dir
+	}
+	if o.Name == "" {
+		o.Name = DefaultName
+	}
+	if o.Mode == "" {
+		o.Mode = Inline
+	}
+	if o.Workers == 0 {
+		o.Workers = 1
+	}
+	if o.Log == nil {
+		o.Log = io.Discard
+	}
+	return o
+}
+
+// Validate checks what a command line can get wrong.
+func (o Options) Validate() error {
+	o = o.withDefaults()
+	switch {
+	case len(o.Chains) == 0:
+		return errors.New("no chain given: name a file with --chain")
+	case o.Mode != Inline:
+		return fmt.Errorf("mode %q: it is %s", o.Mode, Inline)
+	case o.Workers < 1:
+		return fmt.Errorf("%d workers: want at least 1", o.Workers)
+	}
+	return CheckName(o.Name)
+}
+
+// CheckName says what is wrong with a lab's name: it becomes part of a file's.
+func CheckName(name string) error {
+	if len(name) < 1 || len(name) > 32 {
+		return fmt.Errorf("name %q of a lab: want 1 to 32 letters, digits and dashes", name)
+	}
+	for _, c := range name {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return fmt.Errorf("name %q of a lab: %q is no small letter, digit or dash", name, c)
+		}
+	}
+	return nil
+}
+
+// ErrNotRoot says what a lab needs.
+var ErrNotRoot = errors.New("a lab needs root: CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_SYS_ADMIN (network namespaces) " +
+	"and CAP_IPC_LOCK; run it with sudo")
+
+// Names of the ports, in index order.
+var portNames = []string{"in", "out"}
+
+const (
+	portIn = iota
+	portOut
+)
+
+// addresses are the hosts' by mode.
+var addresses = map[Mode]map[Host][]netip.Prefix{
+	Inline: {
+		HostClient: {netip.MustParsePrefix("10.0.1.1/24"), netip.MustParsePrefix("fd00:1::1/64")},
+		HostServer: {netip.MustParsePrefix("10.0.1.2/24"), netip.MustParsePrefix("fd00:1::2/64")},
+	},
+}

@@ -1,0 +1,137 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"sfc/bpf"
+	"sfc/chains"
+	"sfc/ctrl/agent"
+	"sfc/testbed/netns"
+)
+
+// Lab is a network with a data plane in it. Its methods may be called from any
+// goroutine.
+type Lab struct {
+	opts  Options
+	net   *network
+	eng   *agent.Engine
+	born  time.Time
+	notes []string
+	close sync.Once
+	err   error
+}
+
+// Open builds a lab and returns when packets flow. It has no socket yet: see
+// [Run].
+func Open(opts Options) (_ *Lab, err error) {
+	opts = opts.withDefaults()
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	if os.Geteuid() != 0 {
+		return nil, ErrNotRoot
+	}
+	l := &Lab{opts: opts, born: time.Now()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	specs, err := agent.LoadSpecs(opts.Chains)
+	if err != nil {
+		return nil, err
+	}
+	l.bridge(specs)
+	log := &eventLog{w: opts.Log}
+	if l.eng, err = agent.Open(agent.Options{
+		Specs: specs, Ports: portNames, Workers: opts.Workers, Limits: opts.Limits, Events: log.event,
+	}); err != nil {
+		return nil, err
+	}
+	if l.net, err = openNetwork(opts.Mode); err != nil {
+		return nil, err
+	}
+	err = l.net.engine.Do(func() error {
+		return l.eng.Connect([]agent.Port{{Ifindex: l.net.in.Index, Mode: bpf.Native}, {Ifindex: l.net.out.Index, Mode: bpf.Native}})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if why := l.eng.Mode().NoStack; why != nil {
+		l.notes = append(l.notes, fmt.Sprintf("packets that functions pass to the kernel are dropped as stack_full: %v", why))
+	}
+	if err := l.eng.Start(); err != nil {
+		return nil, err
+	}
+	return l, l.net.meet(opts.Mode)
+}
+
+// bridge has what no chain claims go to the other side, or the hosts could not
+// find each other.
+func (l *Lab) bridge(specs []chains.Spec) {
+	for i := range specs {
+		s := &specs[i]
+		if s.Unmatched != chains.UnmatchedUnset && s.Unmatched != chains.UnmatchedForward {
+			l.notes = append(l.notes, fmt.Sprintf("chain %s/%s: unmatched is forward here, not %s: the engine is a bump in the wire", s.Tenant, s.Name, s.Unmatched))
+		}
+		s.Unmatched = chains.UnmatchedForward
+	}
+}
+
+// host returns a host's namespace.
+func (l *Lab) host(h Host) (*netns.NS, error) {
+	switch h {
+	case HostClient:
+		return l.net.client, nil
+	case HostServer:
+		return l.net.server, nil
+	}
+	return nil, fmt.Errorf("no host %q: there are %s and %s", h, HostClient, HostServer)
+}
+
+// Close takes everything down. Programs that run on the hosts keep running,
+// without a network. Closing again does nothing.
+func (l *Lab) Close() error {
+	l.close.Do(func() {
+		var errs []error
+		if l.eng != nil {
+			errs = append(errs, l.eng.Close())
+		}
+		if l.net != nil {
+			errs = append(errs, l.net.close())
+		}
+		l.err = errors.Join(errs...)
+	})
+	return l.err
+}
+
+// maxLog is how many bytes of events are written: guests may not fill a disk.
+const maxLog = 1 << 20
+
+// eventLog writes events, each a line.
+type eventLog struct {
+	mu   sync.Mutex
+	w    io.Writer
+	size int
+	over bool
+}
+
+func (g *eventLog) event(ev agent.Event) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.over {
+		return
+	}
+	line := fmt.Sprintf("%s chain %s worker %d function %s: %s: %s\n",
+		time.Now().UTC().Format(time.RFC3339), ev.Chain, ev.Worker, ev.Function, ev.Kind, ev.Text)
+	if g.size += len(line); g.size > maxLog {
+		g.over, line = true, "the log is full\n"
+	}
+	// Who reads the log may have gone; the lab has not.
+	_, _ = io.WriteString(g.w, line)
+}

@@ -1,0 +1,181 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"sfc/testbed/netns"
+)
+
+// network is the hosts, and the links between them and the engine.
+type network struct {
+	client, engine, server *netns.NS
+	in, out                *netns.Link // in the engine's namespace
+	far                    [2]*netns.Link
+	stubs                  []*netns.Stub
+}
+
+// hostLink is the name of a host's interface.
+const hostLink = "eth0"
+
+// macs are the hardware addresses of the links' ends, the same in every lab:
+// client, in, out, server.
+var macs = [4]net.HardwareAddr{
+	{2, 0, 0, 0, 0, 0x01}, {2, 0, 0, 0, 0, 0x02}, {2, 0, 0, 0, 0, 0x03}, {2, 0, 0, 0, 0, 0x04},
+}
+
+func openNetwork(mode Mode) (_ *network, err error) {
+	n := &network{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	for _, ns := range []**netns.NS{&n.client, &n.engine, &n.server} {
+		if *ns, err = netns.New(); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.links(); err != nil {
+		return nil, err
+	}
+	for i, host := range []Host{HostClient, HostServer} {
+		if err := n.far[i].NS.Do(func() error { return setUpHost(host) }); err != nil {
+			return nil, fmt.Errorf("%s: %w", host, err)
+		}
+		for _, a := range addresses[mode][host] {
+			if err := n.far[i].AddAddress(a); err != nil {
+				return nil, fmt.Errorf("%s: %w", host, err)
+			}
+		}
+	}
+	return n, nil
+}
+
+// links makes the two pairs. The hosts' ends poll a receive ring of their own,
+// as real interfaces do: a redirect in the kernel needs that.
+func (n *network) links() (err error) {
+	opts := netns.VethOptions{Stack: true, MACA: macs[0], MACB: macs[1]}
+	if n.far[portIn], n.in, err = netns.Veth(n.client, hostLink, n.engine, portNames[portIn], opts); err != nil {
+		return err
+	}
+	opts.MACA, opts.MACB = macs[2], macs[3]
+	if n.out, n.far[portOut], err = netns.Veth(n.engine, portNames[portOut], n.server, hostLink, opts); err != nil {
+		return err
+	}
+	for _, l := range n.far {
+		stub, err := l.EnableNAPI()
+		if err != nil {
+			return err
+		}
+		n.stubs = append(n.stubs, stub)
+	}
+	return n.engine.Do(func() error { return silence(portNames) })
+}
+
+// silence keeps the engine's own kernel from saying anything on its ports.
+func silence(ports []string) error {
+	for _, p := range ports {
+		if err := sysctl("ipv6/conf/"+p+"/disable_ipv6", "1"); err != nil {
+			return err
+		}
+		l, err := netlink.LinkByName(p)
+		if err != nil {
+			return fmt.Errorf("find port %s: %w", p, err)
+		}
+		if err := netlink.LinkSetARPOff(l); err != nil {
+			return fmt.Errorf("disable ARP on port %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// setUpHost gives a host what programs expect of one. It runs inside.
+func setUpHost(h Host) error {
+	if err := sysctl("ipv6/conf/lo/disable_ipv6", "0"); err != nil {
+		return err
+	}
+	// Everybody may ping, as on most systems.
+	return sysctl("ipv4/ping_group_range", "0 2147483647")
+}
+
+// sysctl writes a file of /proc/sys/net. One that is not there needs no value:
+// the kernel has no such thing.
+func sysctl(name, value string) error {
+	if err := os.WriteFile("/proc/sys/net/"+name, []byte(value), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("set net/%s to %s: %w", name, value, err)
+	}
+	return nil
+}
+
+// meetTimeout is how long hosts may take to find each other's hardware
+// addresses.
+const meetTimeout = 5 * time.Second
+
+// meet returns when the hosts have found each other's hardware addresses: frames
+// flow both ways. It sends nothing that a chain would see.
+func (n *network) meet(mode Mode) error {
+	for i, peer := range []Host{HostServer, HostClient} {
+		for _, a := range addresses[mode][peer] {
+			if err := n.far[i].NS.Do(func() error { return resolve(n.far[i].Index, a.Addr()) }); err != nil {
+				return fmt.Errorf("%s cannot be reached: %w", peer, err)
+			}
+		}
+	}
+	return nil
+}
+
+// resolve has the kernel ask for the hardware address of a neighbour and waits
+// for the answer. It runs inside the namespace.
+func resolve(ifindex int, to netip.Addr) error {
+	family := unix.AF_INET
+	if to.Is6() {
+		family = unix.AF_INET6
+	}
+	// NTF_USE is what a packet to that address would set off.
+	ask := &netlink.Neigh{LinkIndex: ifindex, Family: family, IP: to.AsSlice(), State: unix.NUD_NONE, Flags: unix.NTF_USE}
+	for end := time.Now().Add(meetTimeout); ; time.Sleep(5 * time.Millisecond) {
+		list, err := netlink.NeighList(ifindex, family)
+		if err != nil {
+			return fmt.Errorf("list neighbours: %w", err)
+		}
+		asked := false
+		for _, have := range list {
+			if a, ok := netip.AddrFromSlice(have.IP); !ok || a.Unmap() != to {
+				continue
+			}
+			if have.State&(unix.NUD_REACHABLE|unix.NUD_STALE|unix.NUD_DELAY|unix.NUD_PROBE) != 0 {
+				return nil
+			}
+			asked = have.State&unix.NUD_INCOMPLETE != 0
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%v does not answer within %v", to, meetTimeout)
+		}
+		if !asked {
+			if err := netlink.NeighSet(ask); err != nil {
+				return fmt.Errorf("ask for %v: %w", to, err)
+			}
+		}
+	}
+}
+
+func (n *network) close() error {
+	var errs []error
+	for _, s := range n.stubs {
+		errs = append(errs, s.Close())
+	}
+	for _, ns := range []*netns.NS{n.client, n.engine, n.server} {
+		if ns != nil {
+			errs = append(errs, ns.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,113 @@
+package lab
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Version is that of the requests: a lab and who asks it must agree.
+const Version = 1
+
+// Requests and replies are one JSON value each, one of both on a connection.
+const (
+	maxRequest = 1 << 20
+	maxReply   = 64 << 20
+)
+
+// request is what is asked of a lab.
+type request struct {
+	Version int             `json:"version"`
+	Op      string          `json:"op"`
+	Args    json.RawMessage `json:"args,omitempty"`
+}
+
+// reply is its answer: an error, or a result.
+type reply struct {
+	Version int             `json:"version"`
+	Error   string          `json:"error,omitempty"`
+	Result  json.RawMessage `json:"result,omitempty"`
+}
+
+// What can be asked for.
+const (
+	opStatus = "status"
+	opStats  = "stats"
+	opEnter  = "enter"
+)
+
+// enterArgs ask for a host's namespace, which comes with the reply.
+type enterArgs struct {
+	Host Host `json:"host"`
+}
+
+// Status says what a lab is.
+type Status struct {
+	Name    string   `json:"name"`
+	PID     int      `json:"pid"`
+	Mode    Mode     `json:"mode"`
+	UpNs    int64    `json:"up_ns"`
+	Chains  []string `json:"chains"` // tenant/name
+	Hosts   []Node   `json:"hosts"`
+	Attach  string   `json:"attach"` // of XDP: native or generic
+	Bind    string   `json:"bind"`   // copy or zero-copy
+	Memory  string   `json:"memory"` // exclusive or shared
+	Cores   []int    `json:"cores"`  // of the workers; -1: not pinned
+	LogFile string   `json:"log_file,omitempty"`
+	Notes   []string `json:"notes,omitempty"`
+}
+
+// Node is a host.
+type Node struct {
+	Name      Host     `json:"name"`
+	Addresses []string `json:"addresses"`
+}
+
+// Stats are the counters of a lab since it came up.
+type Stats struct {
+	// At is when they were read.
+	At      time.Time       `json:"at"`
+	Workers []WorkerStats   `json:"workers"`
+	Ports   []PortStats     `json:"ports"`
+	Chains  []FunctionsStat `json:"chains"`
+}
+
+// WorkerStats are one worker's.
+type WorkerStats struct {
+	Worker   int               `json:"worker"`
+	Core     int               `json:"core"` // -1: not pinned
+	Received uint64            `json:"received"`
+	Sent     uint64            `json:"sent"`
+	Passed   uint64            `json:"passed"`
+	Dropped  uint64            `json:"dropped"`
+	Turns    uint64            `json:"turns"`
+	Sleeps   uint64            `json:"sleeps"`
+	Engine   map[string]uint64 `json:"engine_drops,omitempty"` // those no function decided, by reason
+}
+
+// PortStats are what the steering program counted.
+type PortStats struct {
+	Port       string            `json:"port"`
+	Frames     uint64            `json:"frames"`
+	Redirected uint64            `json:"redirected"` // to a worker
+	Passed     uint64            `json:"passed"`     // to the engine's kernel
+	Forwarded  uint64            `json:"forwarded"`  // to the other port
+	Dropped    map[string]uint64 `json:"dropped,omitempty"`
+}
+
+// FunctionsStat are a chain's functions.
+type FunctionsStat struct {
+	Chain     string         `json:"chain"` // tenant/name
+	Functions []FunctionStat `json:"functions"`
+}
+
+// FunctionStat are one function's, all workers together.
+type FunctionStat struct {
+	Name        string            `json:"name"`
+	Packets     uint64            `json:"packets"`
+	Dropped     map[string]uint64 `json:"dropped,omitempty"`
+	Counters    map[string]uint64 `json:"counters,omitempty"`
+	NsPerPacket float64           `json:"ns_per_packet"`
+	Faults      uint64            `json:"faults"`
+	State       string            `json:"state"`
+	LastFault   string            `json:"last_fault,omitempty"`
+}

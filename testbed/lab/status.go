@@ -1,0 +1,91 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"sfc/chains"
+	"sfc/dataplane/packet"
+	"sfc/nf/wasm"
+)
+
+// Status says what the lab is.
+func (l *Lab) Status() Status {
+	m := l.eng.Mode()
+	s := Status{
+		Name: l.opts.Name, PID: os.Getpid(), Mode: l.opts.Mode, UpNs: time.Since(l.born).Nanoseconds(),
+		Hosts: l.hosts(), Attach: m.Attach[portIn], Bind: m.Bind, Memory: chains.MemoryExclusive.String(), Cores: m.Cores,
+		LogFile: l.opts.LogFile, Notes: l.notes,
+	}
+	if m.Shared {
+		s.Memory = chains.MemoryShared.String()
+	}
+	for i := range l.eng.Plan().Chains {
+		s.Chains = append(s.Chains, l.eng.Plan().Chains[i].Title())
+	}
+	return s
+}
+
+func (l *Lab) hosts() (nodes []Node) {
+	for _, h := range []Host{HostClient, HostServer} {
+		n := Node{Name: h}
+		for _, a := range addresses[l.opts.Mode][h] {
+			n.Addresses = append(n.Addresses, a.Addr().String())
+		}
+		nodes = append(nodes, n)
+	}
+	return nodes
+}
+
+// Stats reads the counters.
+func (l *Lab) Stats() (*Stats, error) {
+	s := &Stats{At: time.Now()}
+	cores := l.eng.Mode().Cores
+	for i, c := range l.eng.Workers() {
+		w := WorkerStats{
+			Worker: i, Core: cores[i], Received: c.Received, Sent: c.Sent, Passed: c.Passed, Dropped: c.Dropped,
+			Turns: c.Turns, Sleeps: c.Sleeps, Engine: map[string]uint64{},
+		}
+		for r, n := range c.Engine {
+			if n > 0 {
+				w.Engine[packet.Reason(r).String()] = n
+			}
+		}
+		s.Workers = append(s.Workers, w)
+	}
+	for i, name := range portNames {
+		c, err := l.eng.Steered(i)
+		if err != nil {
+			return nil, fmt.Errorf("port %s: %w", name, err)
+		}
+		p := PortStats{Port: name, Frames: c.Frames(), Redirected: c.Redirected, Passed: c.Passed, Forwarded: c.Forwarded, Dropped: map[string]uint64{}}
+		for reason, n := range c.Drops() {
+			if n > 0 {
+				p.Dropped[reason] = n
+			}
+		}
+		s.Ports = append(s.Ports, p)
+	}
+	for i := range l.eng.Plan().Chains {
+		c := FunctionsStat{Chain: l.eng.Plan().Chains[i].Title(), Functions: []FunctionStat{}}
+		for _, f := range l.eng.Functions(i) {
+			c.Functions = append(c.Functions, functionStat(&f))
+		}
+		s.Chains = append(s.Chains, c)
+	}
+	return s, nil
+}
+
+func functionStat(f *wasm.FunctionStats) FunctionStat {
+	s := FunctionStat{
+		Name: f.Name, Packets: f.Packets, Counters: f.Counters, NsPerPacket: f.NsPerPacket,
+		Faults: f.Traps + f.Overruns, State: f.State.String(), LastFault: f.LastFault, Dropped: map[string]uint64{},
+	}
+	for _, drops := range []map[string]uint64{f.Drops, f.Faulted} {
+		for reason, n := range drops {
+			s.Dropped[reason] += n
+		}
+	}
+	return s
+}
