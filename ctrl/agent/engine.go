@@ -71,6 +71,8 @@ type Engine struct {
 	began, stopped bool
 	final          []ChainStats // what Stats says after Disconnect
 
+	changing sync.Mutex // one Replace at a time
+
 	opened, connected undoStack
 }
 
