@@ -48,6 +48,7 @@ const (
 	ExportMigrate   = "sfc_slot_migrate"
 	ImportModule    = "sfc"
 	ImportLog       = "log"
+	ImportEmit      = "emit"
 	ImportBind      = "flow_bind"
 	ImportClaim     = "claim"
 	ImportClaimFind = "claim_find"

@@ -13,13 +13,14 @@ var (
 	// ImportTypes are the functions of module [ImportModule] by name.
 	ImportTypes = map[string]FuncType{
 		ImportLog:       {Params: []ValType{I32, I32, I32}},                               // level 0 debug to 3 error, pointer, length in bytes
+		ImportEmit:      {Params: []ValType{I32, I32}},                                    // pointer, length in bytes
 		ImportBind:      {Params: []ValType{I32, I32}, Results: []ValType{I32}},           // index of a descriptor, pointer to a tuple
 		ImportClaim:     {Params: []ValType{I32, I64, I64, I64}, Results: []ValType{I32}}, // index of a descriptor, key high and low, value
 		ImportClaimFind: {Params: []ValType{I64, I64}, Results: []ValType{I64}},           // key high and low
 	}
 	// importCapabilities says which capability an import needs.
 	importCapabilities = map[string]string{
-		ImportLog: CapabilityLog, ImportBind: CapabilityBind, ImportClaim: CapabilityBind, ImportClaimFind: CapabilityBind,
+		ImportLog: CapabilityLog, ImportEmit: CapabilityEmit, ImportBind: CapabilityBind, ImportClaim: CapabilityBind, ImportClaimFind: CapabilityBind,
 	}
 	// RequiredExports are the functions every module has.
 	RequiredExports = map[string]FuncType{

@@ -23,11 +23,14 @@ const (
 	// sfc.claim_find: to give a flow further tuples and exclusive keys.
 	CapabilityBind = "flow_bind"
 
+	// CapabilityEmit allows the import sfc.emit.
+	CapabilityEmit = "emit"
+
 	maxLabel = 63 // characters of a name, counter or drop reason
 )
 
 // Capabilities are what a manifest may ask for.
-var Capabilities = []string{CapabilityLog, CapabilityBind}
+var Capabilities = []string{CapabilityLog, CapabilityBind, CapabilityEmit}
 
 // Manifest is what a function says about itself in the custom section
 // [ManifestSection], as JSON. Name, version and abi must be given.
@@ -63,6 +66,8 @@ type Manifest struct {
 	// ConfigSchema is the JSON Schema of the configuration; nil when the
 	// function takes none.
 	ConfigSchema json.RawMessage
+	// Records are the layouts of what the function emits.
+	Records []RecordLayout
 	// Capabilities are the imports the function asks for by kind.
 	Capabilities []string
 
@@ -109,6 +114,7 @@ func ParseManifest(data []byte) (*Manifest, error) {
 	decodeField(&d, "counters", "an array of strings", false, &m.Counters)
 	decodeField(&d, "drop_reasons", "an array of strings", false, &m.DropReasons)
 	decodeField(&d, "config_schema", "a JSON Schema", false, &m.ConfigSchema)
+	decodeField(&d, "records", "an array of {name, fields: [{name, type, offset}]}", false, (*recordLayouts)(&m.Records))
 	decodeField(&d, "capabilities", "an array of strings", false, &m.Capabilities)
 	d.unknown()
 	if len(d.errs) == 0 {
@@ -170,6 +176,7 @@ func (d *manifestDecoder) check(m *Manifest) {
 		d.refuse(fmt.Sprintf("use a multiple of 8 from 0 to %d", MaxFlowState), "flow_state_bytes %d", m.FlowStateBytes)
 	}
 	d.checkFlowState(m)
+	d.checkRecords(m)
 	d.names("counters", m.Counters, NumCounters)
 	d.names("drop_reasons", m.DropReasons, MaxDropReasons)
 	for i, c := range m.Capabilities {
