@@ -11,7 +11,6 @@ import (
 	"unsafe"
 
 	"sfc/dataplane/flow"
-	"sfc/dataplane/packet"
 	"sfc/dataplane/steer"
 	"sfc/nf"
 )
@@ -26,19 +25,6 @@ var (
 	_ [C.sizeof_struct_sfc_tuple - flow.TupleSize]byte
 	_ [steer.MaxBinds - C.SFC_MAX_BINDS]byte
 	_ [steer.MaxClaims - C.SFC_MAX_CLAIMS]byte
-)
-
-// BindAnswer is what the imports flow_bind and claim answer, see nf/ABI.md.
-type BindAnswer int32
-
-// The answers.
-const (
-	BindOK     BindAnswer = C.SFC_BIND_OK
-	BindTaken  BindAnswer = C.SFC_BIND_TAKEN
-	BindFull   BindAnswer = C.SFC_BIND_FULL
-	BindNoFlow BindAnswer = C.SFC_BIND_NO_FLOW
-	BindLimit  BindAnswer = C.SFC_BIND_LIMIT
-	BindBad    BindAnswer = C.SFC_BIND_BAD
 )
 
 // Grants is what functions of one chain on one worker may give their flows:
@@ -57,28 +43,20 @@ type Grants struct {
 	Ledger *steer.Ledger
 }
 
-// Adopter is told which tuples functions were promised for which flows:
-// flow.Table.
-type Adopter interface {
-	Adopt(slot, ident uint32, tuple *[flow.TupleSize]byte)
-}
+func (g *Grants) complete() bool { return g.Pins != nil && g.Claims != nil && g.Ledger != nil }
 
-// Binder does for functions what the imports flow_bind, claim and claim_find
-// say. A Group has one of its own; it is exported for those who run functions
-// without a Group, compiled for this machine.
+// binder does what the imports flow_bind, claim and claim_find say: the C side
+// of [Grants], one per Group.
 //
-// Owner: one worker. Not safe for concurrent use.
-type Binder struct {
+// Owner: the worker.
+type binder struct {
 	c   *C.struct_sfc_binder
 	pin runtime.Pinner // what C points to of the Go heap
 }
 
-// NewBinder returns a binder. The caller closes it.
-func NewBinder(g Grants) (*Binder, error) {
-	if g.Pins == nil || g.Claims == nil || g.Ledger == nil {
-		return nil, fmt.Errorf("bind: pins (%v), claims (%v) and ledger (%v) must all be there", g.Pins != nil, g.Claims != nil, g.Ledger != nil)
-	}
-	b := &Binder{c: (*C.struct_sfc_binder)(C.calloc(1, C.sizeof_struct_sfc_binder))}
+// newBinder returns a binder for grants that are complete. The caller closes it.
+func newBinder(g Grants) *binder {
+	b := &binder{c: (*C.struct_sfc_binder)(C.calloc(1, C.sizeof_struct_sfc_binder))}
 	b.table(&b.c.pins, g.Pins)
 	b.table(&b.c.claims, g.Claims)
 	b.c.secret = [2]C.uint64_t{C.uint64_t(g.Key[0]), C.uint64_t(g.Key[1])}
@@ -89,11 +67,11 @@ func NewBinder(g Grants) (*Binder, error) {
 	b.c.head = (*C.struct_sfc_ledger_head)(head)
 	b.c.flows = (*C.struct_sfc_holder)(flows)
 	b.c.slots = C.uint32_t(slots)
-	return b, nil
+	return b
 }
 
 // table hands a table to C.
-func (b *Binder) table(to *C.struct_sfc_pins, p *steer.Pins) {
+func (b *binder) table(to *C.struct_sfc_pins, p *steer.Pins) {
 	buckets, share, n := p.Raw()
 	b.pin.Pin(buckets)
 	b.pin.Pin(share)
@@ -102,39 +80,14 @@ func (b *Binder) table(to *C.struct_sfc_pins, p *steer.Pins) {
 	to.mask = C.uint64_t(n - 1)
 }
 
-// Close frees the binder, not what it works on.
-func (b *Binder) Close() {
+// close frees the binder, not what it works on.
+func (b *binder) close() {
 	C.free(unsafe.Pointer(b.c))
-	b.c = nil
 	b.pin.Unpin()
 }
 
-// calls are the descriptors of calls that are not a Group's: each is the
-// packet of its own number.
-var calls = func() (idx [packet.BurstSize]C.uint8_t) {
-	for i := range idx {
-		idx[i] = C.uint8_t(i)
-	}
-	return idx
-}()
-
-// call runs f as if function hop had been called with packets of these slots.
-func (b *Binder) call(hop int, slots []uint32, f func()) {
-	var pin runtime.Pinner
-	defer pin.Unpin()
-	if len(slots) > 0 {
-		pin.Pin(&slots[0])
-		pin.Pin(&calls[0])
-		b.c.slot = (*C.uint32_t)(&slots[0])
-		b.c.idx = &calls[0]
-	}
-	b.c.n, b.c.hop = C.uint32_t(min(len(slots), packet.BurstSize)), C.uint32_t(hop)
-	f()
-	b.c.n, b.c.slot, b.c.idx = 0, nil, nil
-}
-
-// Adopt tells t of every tuple promised since the last time.
-func (b *Binder) Adopt(t Adopter) {
+// apply tells t of every tuple that was promised since the last time.
+func (b *binder) apply(t *flow.Table) {
 	n := int(b.c.nbound)
 	for i := range b.c.bound[:n] {
 		e := &b.c.bound[i]
@@ -144,24 +97,20 @@ func (b *Binder) Adopt(t Adopter) {
 }
 
 // setBinder lets the chain's functions give something to their flows.
-func (c chain) setBinder(b *Binder) { c.c.binder = b.c }
+func (c chain) setBinder(b *binder) { c.c.binder = b.c }
 
-// openBinder makes the group's binder, when it has anything to grant.
-func (g *Group) openBinder() (err error) {
-	if g.opts.Grants.Ledger == nil {
-		return nil
+// openBinder makes the group's binder, when there is something to grant.
+func (g *Group) openBinder() {
+	if g.opts.Grants.complete() {
+		g.binder = newBinder(g.opts.Grants)
+		g.c.setBinder(g.binder)
 	}
-	if g.binder, err = NewBinder(g.opts.Grants); err != nil {
-		return err
-	}
-	g.c.setBinder(g.binder)
-	return nil
 }
 
 // closeBinder frees it.
 func (g *Group) closeBinder() {
 	if g.binder != nil {
-		g.binder.Close()
+		g.binder.close()
 	}
 }
 
@@ -171,7 +120,7 @@ func binds(h Hop) bool { return slices.Contains(h.Module.Manifest.Capabilities, 
 // checkBinds refuses functions that bind where there is nothing to bind to.
 func checkBinds(hops []Hop, g Grants) error {
 	for _, h := range hops {
-		if binds(h) && (g.Pins == nil || g.Claims == nil || g.Ledger == nil) {
+		if binds(h) && !g.complete() {
 			return fmt.Errorf("function %s has the capability %s: its path needs pins, claims and a flow table", h.Name, nf.CapabilityBind)
 		}
 	}
@@ -188,6 +137,6 @@ func (g *Group) Binds() bool { return g.binder != nil }
 // so into the flow's state, which outlives it; all of it goes with the flow.
 func (g *Group) ApplyBinds(t *flow.Table) {
 	if g.binder != nil && g.binder.c.nbound != 0 {
-		g.binder.Adopt(t)
+		g.binder.apply(t)
 	}
 }

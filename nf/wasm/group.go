@@ -124,7 +124,7 @@ type Group struct {
 	mem   Memory
 	scrap *arena.Region
 	// binder is what functions give their flows with; nil: nothing.
-	binder *Binder
+	binder *binder
 
 	suspended uint32 // hops without an instance; the worker's
 	trials    uint32 // hops whose version is on probation; the worker's
@@ -167,9 +167,7 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 			g.freeAll() // with log lines, which may say why
 		}
 	}()
-	if err := g.openBinder(); err != nil {
-		return nil, err
-	}
+	g.openBinder()
 	for i, spec := range hops {
 		h := &hop{name: spec.Name, index: i, runLog: newLogRing()}
 		g.hops = append(g.hops, h)

@@ -55,6 +55,38 @@ static void spill(const struct sfc_pins *p, uint64_t home, uint64_t d, uint32_t 
 		add(&bucket(p, home, i)->spill, n);
 }
 
+static int free_places(struct sfc_pin_bucket *b)
+{
+	int n = 0;
+	for (int i = 0; i < SFC_PIN_ENTRIES; i++)
+		n += !(load(&b->e[i].gen) & 1);
+	return n;
+}
+
+/* Takes a free place: at home, else where most are free. */
+static struct sfc_pin_entry *place(const struct sfc_pins *p, uint64_t home, uint64_t *d)
+{
+	for (;;) {
+		int most = free_places(bucket(p, home, 0)), n;
+		*d = 0;
+		for (uint64_t i = 1; i <= SFC_PIN_REACH && (*d != 0 || most == 0); i++)
+			if ((n = free_places(bucket(p, home, i))) > most) {
+				most = n;
+				*d = i;
+			}
+		if (most == 0)
+			return NULL;
+		struct sfc_pin_bucket *b = bucket(p, home, *d);
+		for (int i = 0; i < SFC_PIN_ENTRIES; i++) {
+			struct sfc_pin_entry *e = &b->e[i];
+			uint32_t g = load(&e->gen);
+			if (!(g & 1) &&
+				__atomic_compare_exchange_n(&e->gen, &g, g + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+				return e;
+		}
+	}
+}
+
 static enum sfc_pin_status insert_locked(const struct sfc_pins *p, uint64_t home, uint64_t key, uint64_t value,
 	uint32_t more)
 {
@@ -74,23 +106,16 @@ static enum sfc_pin_status insert_locked(const struct sfc_pins *p, uint64_t home
 		add(&p->share->live, -1);
 		return SFC_PIN_FULL;
 	}
-	for (d = 0; d <= SFC_PIN_REACH; d++) {
-		struct sfc_pin_bucket *b = bucket(p, home, d);
-		for (int i = 0; i < SFC_PIN_ENTRIES; i++) {
-			e = &b->e[i];
-			uint32_t g = load(&e->gen);
-			if (g & 1 ||
-				!__atomic_compare_exchange_n(&e->gen, &g, g + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
-				continue;
-			spill(p, home, d, 1);
-			store(&e->value, value);
-			store(&e->refs, 1);
-			store(&e->key, key);
-			return SFC_PIN_OK;
-		}
+	e = place(p, home, &d);
+	if (!e) {
+		add(&p->share->live, -1);
+		return SFC_PIN_FULL;
 	}
-	add(&p->share->live, -1);
-	return SFC_PIN_FULL;
+	spill(p, home, d, 1);
+	store(&e->value, value);
+	store(&e->refs, 1);
+	store(&e->key, key);
+	return SFC_PIN_OK;
 }
 
 enum sfc_pin_status sfc_pins_insert(const struct sfc_pins *p, uint64_t key, uint64_t value, uint32_t more)
