@@ -10,21 +10,38 @@ import (
 
 // playedKernel is the other side of a socket's rings, played by the test.
 type playedKernel struct {
-	fill, comp ringMem[uint64]
-	rx, tx     ringMem[unix.XDPDesc]
+	*playedQueue
+	rx, tx ringMem[unix.XDPDesc]
+	// rxProd and txCons are the kernel's own indices.
+	rxProd, txCons uint32
 
-	// fillCons to compProd are the kernel's own indices.
-	fillCons, rxProd, txCons, compProd uint32
-
-	taken   []uint64 // chunks out of the fill ring, to be received into
-	flight  []uint64 // frames out of the TX ring, not yet completed
 	sent    []unix.XDPDesc
 	onKick  func(k *playedKernel) unix.Errno
 	rxKicks int
 }
 
-// play opens a socket on umem whose kernel the test plays.
+// playedQueue is what the sockets of a queue share.
+type playedQueue struct {
+	number             uint32
+	fill, comp         ringMem[uint64]
+	fillCons, compProd uint32
+	taken              []uint64 // chunks out of the fill ring, to be received into
+	flight             []uint64 // frames out of TX rings, not yet completed
+}
+
+// play opens a socket on a new queue of umem whose kernel the test plays.
 func play(t testing.TB, umem *testUMEM, opts Options) (*Socket, *playedKernel) {
+	t.Helper()
+	umem.played++
+	size := int(opts.withDefaults(umem.depot.Total()).RingSize)
+	return playOn(t, umem, &playedQueue{
+		number: umem.played, fill: fakeRing[uint64](uint32(size)), comp: fakeRing[uint64](uint32(size)), fillCons: start, compProd: start,
+		taken: make([]uint64, 0, 4*size), flight: make([]uint64, 0, 8*size),
+	}, umem.pool, opts)
+}
+
+// playOn opens the socket of one more worker on a played queue.
+func playOn(t testing.TB, umem *testUMEM, q *playedQueue, pool *packet.Pool, opts Options) (*Socket, *playedKernel) {
 	t.Helper()
 	opts = opts.withDefaults(umem.depot.Total())
 	if err := opts.validate(); err != nil {
@@ -32,16 +49,12 @@ func play(t testing.TB, umem *testUMEM, opts Options) (*Socket, *playedKernel) {
 	}
 	size := opts.RingSize
 	k := &playedKernel{
-		fill: fakeRing[uint64](size), comp: fakeRing[uint64](size),
-		rx: fakeRing[unix.XDPDesc](size), tx: fakeRing[unix.XDPDesc](size),
-		fillCons: start, rxProd: start, txCons: start, compProd: start,
-		taken: make([]uint64, 0, 4*size), flight: make([]uint64, 0, 4*size),
-		sent: make([]unix.XDPDesc, 0, 4*size),
+		playedQueue: q, rx: fakeRing[unix.XDPDesc](size), tx: fakeRing[unix.XDPDesc](size),
+		rxProd: start, txCons: start, sent: make([]unix.XDPDesc, 0, 4*size),
 	}
 	k.tx.flags.Store(unix.XDP_RING_NEED_WAKEUP)
 	k.onKick = func(k *playedKernel) unix.Errno { k.transmit(int(opts.TxBudget)); return 0 }
-	umem.played++
-	xsk, err := umem.newSocket(umem.pool, 0, umem.played, opts) // each on a queue of its own
+	xsk, err := umem.newSocket(pool, 0, q.number, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,14 +82,7 @@ func (k *playedKernel) receive(n int, length uint32) int {
 	size := uint32(len(k.rx.descs))
 	got := 0
 	for ; got < n && k.rxProd-k.rx.consumer.Load() < size; got++ {
-		if len(k.taken) == 0 {
-			for k.fillCons != k.fill.producer.Load() {
-				k.taken = append(k.taken, k.fill.descs[k.fillCons&(size-1)])
-				k.fillCons++
-			}
-			k.fill.consumer.Store(k.fillCons)
-		}
-		if len(k.taken) == 0 {
+		if !k.takeFill() {
 			break
 		}
 		last := len(k.taken) - 1
@@ -87,6 +93,23 @@ func (k *playedKernel) receive(n int, length uint32) int {
 	k.rx.producer.Store(k.rxProd)
 	return got
 }
+
+// takeFill takes the fill ring's chunks when the kernel has none, and says
+// whether it has one now.
+func (q *playedQueue) takeFill() bool {
+	if len(q.taken) == 0 {
+		size := uint32(len(q.fill.descs))
+		for q.fillCons != q.fill.producer.Load() {
+			q.taken = append(q.taken, q.fill.descs[q.fillCons&(size-1)])
+			q.fillCons++
+		}
+		q.fill.consumer.Store(q.fillCons)
+	}
+	return len(q.taken) > 0
+}
+
+// fillLeft returns how many chunks the kernel has to receive into.
+func (q *playedQueue) fillLeft() int { return len(q.taken) + int(q.fill.producer.Load()-q.fillCons) }
 
 // transmit takes up to n frames out of the TX ring.
 func (k *playedKernel) transmit(n int) {
@@ -101,21 +124,22 @@ func (k *playedKernel) transmit(n int) {
 }
 
 // complete puts up to n sent frames into the completion ring.
-func (k *playedKernel) complete(n int) {
-	size := uint32(len(k.comp.descs))
-	n = min(n, len(k.flight), int(size-(k.compProd-k.comp.consumer.Load())))
-	for _, addr := range k.flight[:n] {
-		k.comp.descs[k.compProd&(size-1)] = addr
-		k.compProd++
+func (q *playedQueue) complete(n int) {
+	size := uint32(len(q.comp.descs))
+	n = min(n, len(q.flight), int(size-(q.compProd-q.comp.consumer.Load())))
+	for _, addr := range q.flight[:n] {
+		q.comp.descs[q.compProd&(size-1)] = addr
+		q.compProd++
 	}
-	k.flight = k.flight[:copy(k.flight, k.flight[n:])]
-	k.comp.producer.Store(k.compProd)
+	q.flight = q.flight[:copy(q.flight, q.flight[n:])]
+	q.comp.producer.Store(q.compProd)
 }
 
-// census counts what the played kernel and the rings hold, from its side.
+// census counts what the played kernel and the rings hold, from its side, for
+// the only socket of a queue.
 func (k *playedKernel) census() packet.Census {
 	return packet.Census{
-		Fill:       len(k.taken) + int(k.fill.producer.Load()-k.fillCons),
+		Fill:       k.fillLeft(),
 		Rx:         int(k.rxProd - k.rx.consumer.Load()),
 		Tx:         len(k.flight) + int(k.tx.producer.Load()-k.txCons),
 		Completion: int(k.compProd - k.comp.consumer.Load()),
