@@ -70,6 +70,7 @@ type Engine struct {
 	set            *dataplane.Set
 	began, stopped bool
 	final          []ChainStats // what Stats says after Disconnect
+	swaps          swaps
 
 	changing sync.Mutex // one Replace at a time
 

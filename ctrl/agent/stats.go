@@ -53,8 +53,8 @@ type FlowStats struct {
 	flow.Counters
 }
 
-// Stats returns the account of every chain. The flow tables belong to the
-// workers, which must have stopped.
+// Stats returns the account of every chain. Anyone may call it once the engine
+// is connected, but for Stop: flow tables are looked at between bursts.
 func (e *Engine) Stats() []ChainStats {
 	if e.final != nil {
 		return e.final
@@ -64,12 +64,14 @@ func (e *Engine) Stats() []ChainStats {
 		c := &e.plan.Chains[i]
 		out[i] = ChainStats{Name: c.Name, Tenant: c.Tenant, Functions: e.Functions(i)}
 		for _, w := range e.workers {
-			if t := w.chains[i].flows; t != nil {
-				if out[i].Flows == nil {
-					out[i].Flows = &FlowStats{}
-				}
-				out[i].Flows.add(t)
+			t := w.chains[i].flows
+			if t == nil {
+				continue
 			}
+			if out[i].Flows == nil {
+				out[i].Flows = &FlowStats{}
+			}
+			w.between(func() { out[i].Flows.add(t) })
 		}
 	}
 	return out
@@ -127,8 +129,12 @@ func addFunction(to, s *wasm.FunctionStats) {
 	to.Overruns += s.Overruns
 	to.LogSuppressed += s.LogSuppressed
 	to.State = max(to.State, s.State)
+	to.StateLost += s.StateLost
 	if to.LastFault == "" {
 		to.LastFault = s.LastFault
+	}
+	if r := s.Replacement; r != nil && (to.Replacement == nil || r.Phase == wasm.RolledBack) {
+		to.Replacement = r
 	}
 }
 

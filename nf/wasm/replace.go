@@ -145,6 +145,9 @@ func (g *Group) prepare(p *hop, h Hop, o ReplaceOptions) (_ *Replacement, err er
 	if err := g.fill(r.to); err != nil {
 		return nil, fmt.Errorf("version %s: %w", h.Module.Manifest.Version, err)
 	}
+	if r.state == stateKept && h.Module.migrates {
+		r.to.reads = from.reads
+	}
 	if r.state == stateMigrated {
 		r.migration = newMigration(from.slots.region.Bytes(), from.slots.bytes, g.opts.Flows)
 		if r.migration == nil {
@@ -207,12 +210,13 @@ func stateOf(from, to Hop, reset bool) (string, error) {
 // be tried again or discarded.
 func (r *Replacement) Install() error {
 	g, h := r.g, r.hop
+	if Phase(r.phase.Load()) != Prepared {
+		return ErrUsed
+	}
 	if h.trial != nil {
 		g.advance(h, 0)
 	}
 	switch {
-	case Phase(r.phase.Load()) != Prepared:
-		return ErrUsed
 	case h.cur.Load() != r.from:
 		return ErrStale
 	case h.trial != nil:
@@ -328,4 +332,10 @@ func (g *Group) forget(r *Replacement) {
 			return
 		}
 	}
+}
+
+// Manifest returns what the author of the version in force of function hop
+// declared.
+func (g *Group) Manifest(hop int) *nf.Manifest {
+	return g.hops[hop].cur.Load().spec.Module.Manifest
 }
