@@ -42,6 +42,8 @@ type played struct {
 	lose   int
 	lost   uint64
 	offers uint64
+	// window is how many packets may be under way; 0: any number.
+	window uint64
 }
 
 // playedPort is a worker's end. What it is given leaves a few frames at a time.
@@ -50,7 +52,7 @@ type playedPort struct {
 	in   *ring.Ring[packet.Frame]
 	pool *packet.Pool
 	tx   []packet.Frame
-	sent uint64
+	sent atomic.Uint64
 	rnd  *rand.Rand
 }
 
@@ -72,7 +74,7 @@ func (p *playedPort) Flush() bool {
 	for _, f := range p.tx[:n] {
 		p.pool.Put(f.Chunk)
 	}
-	p.sent += uint64(n)
+	p.sent.Add(uint64(n))
 	p.tx = p.tx[:copy(p.tx, p.tx[n:])]
 	return len(p.tx) > 0
 }
@@ -104,7 +106,7 @@ func (c *counter) Process(b *packet.Burst) {
 	for k := range int(b.N) {
 		slot := b.Slot[k]
 		frame := b.Frames[k].Bytes(c.b.region)
-		want := binary.LittleEndian.Uint32(frame[44:])
+		want := binary.LittleEndian.Uint32(frame[len(frame)-20:])
 		switch {
 		case slot == packet.NoSlot:
 			c.b.fail("packet %d of flow %d has no flow", want, frame[48])
@@ -191,6 +193,14 @@ func newPlayed(t *testing.T, workers, flows int) *played {
 	return b
 }
 
+// left returns how many packets have left.
+func (b *played) left() (n uint64) {
+	for _, p := range b.ports {
+		n += p.sent.Load()
+	}
+	return n
+}
+
 // graceTime waits until the steering program does not run.
 func (b *played) graceTime() error {
 	b.running.Lock()
@@ -239,6 +249,14 @@ func (b *played) sources(n int) []source {
 
 // send is the steering program for one packet.
 func (b *played) send(s *source, back int, rnd *rand.Rand) {
+	bucket := s.at[back].Bucket
+	b.sendTo(s, back, rnd, func() int { return b.owners.Take(0, bucket) })
+}
+
+func (b *played) sendTo(s *source, back int, rnd *rand.Rand, take func() int) {
+	for b.window > 0 && b.offers-b.left() >= b.window {
+		runtime.Gosched()
+	}
 	chunk, ok := b.pool.Get()
 	for !ok { // all are under way
 		runtime.Gosched()
@@ -249,11 +267,11 @@ func (b *played) send(s *source, back int, rnd *rand.Rand) {
 	f := packet.Frame{Chunk: chunk, Off: packet.Headroom, Len: uint16(len(s.wire[back]))}
 	data := f.Bytes(b.region)
 	copy(data, s.wire[back])
-	binary.LittleEndian.PutUint32(data[44:], s.n)
+	binary.LittleEndian.PutUint32(data[len(data)-20:], s.n)
 	m := s.at[back]
 	m.RxNs = b.clock.Now()
 	*packet.MetaAt(b.region, f.Pos()) = m
-	owner := b.owners.Take(0, m.Bucket)
+	owner := take()
 	if rnd.IntN(1000) < b.lose {
 		b.pool.Put(chunk)
 		b.lost++
