@@ -19,7 +19,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 
 	"sfc/bpf"
 	"sfc/chains"
@@ -71,8 +70,6 @@ type Engine struct {
 	began, stopped bool
 	final          []ChainStats // what Stats says after Disconnect
 	swaps          swaps
-
-	changing sync.Mutex // one Replace at a time
 
 	opened, connected undoStack
 }
