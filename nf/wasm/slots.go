@@ -170,41 +170,35 @@ func (g *Group) GiveFlow(slot uint32, src []byte) {
 	}
 }
 
-// give puts a flow's state, in one or two layouts, into a slot of one function.
-func (g *Group) give(h *hop, slot uint32, parts ...part) {
+// give puts a flow's state into a slot of one function: what the version that
+// ran where it comes from kept, and behind it what the one before had left.
+func (g *Group) give(h *hop, slot uint32, p, before part) {
 	cur, old := h.slots()
-	m := h.underWay()
-	var read, left bool // by cur, and by old only
-	for _, p := range parts {
-		switch {
-		case p.state == nil:
-		case cur != nil && p.layout == cur.layout:
-			copy(cur.of(slot), p.state)
-			read = true
-		case old != nil && p.layout == old.layout:
-			copy(old.of(slot), p.state)
-			left = !read
+	switch {
+	case p.state == nil || cur == nil && old == nil:
+	case cur != nil && p.layout == cur.layout:
+		copy(cur.of(slot), p.state)
+		if old != nil && before.layout == old.layout {
+			copy(old.of(slot), before.state)
 		}
-	}
-	if left && m != nil {
-		m.setLeft(slot)
-		if _, ok := g.c.migrateRange(h.index, slot, slot+1, 1); !ok {
-			g.replace(1 << h.index)
-		}
-	}
-	if cur == nil || read || left {
-		return
-	}
-	for _, p := range parts {
-		if p.state != nil && p.layout == h.cur.Load().reads && g.suspended&(1<<h.index) == 0 {
-			if !g.c.migrateBytes(h.index, p.state, slot) {
-				clear(cur.of(slot))
+	case old != nil && p.layout == old.layout:
+		copy(old.of(slot), p.state)
+		if m := h.underWay(); m != nil {
+			m.setLeft(slot)
+			if _, ok := g.c.migrateRange(h.index, slot, slot+1, 1); !ok {
 				g.replace(1 << h.index)
 			}
-			return
 		}
+	case cur != nil && p.layout == h.cur.Load().reads && g.suspended&(1<<h.index) == 0:
+		if !g.c.migrateBytes(h.index, p.state, slot) {
+			clear(cur.of(slot))
+			g.replace(1 << h.index)
+		}
+	case before.state != nil:
+		g.give(h, slot, before, part{})
+	default:
+		h.lost.Add(1)
 	}
-	h.lost.Add(1)
 }
 
 // FlowState returns what the function keeps of all flows, slot by slot, each of
