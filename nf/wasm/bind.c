@@ -153,11 +153,13 @@ int32_t sfc_binder_bind(struct sfc_binder *b, uint32_t i, const struct sfc_tuple
 	if (!sfc_tuple_hash(b->secret, t, &hash))
 		return SFC_BIND_BAD;
 	uint64_t key = pin_key(hash, b->chain), value = pin_value(f, b->chain), have;
-	if (f->binds + f->pending >= SFC_MAX_BINDS)
-		return sfc_pins_lookup(&b->pins, key, &have) && have == value ? SFC_BIND_OK : SFC_BIND_LIMIT;
+	bool limit = f->binds + f->pending >= SFC_MAX_BINDS;
 	/* bound has a place for every flow of a burst twice. */
-	if (b->nbound >= b->head->room || b->nbound >= sizeof b->bound / sizeof b->bound[0])
-		return SFC_BIND_FULL;
+	if (limit || b->nbound >= b->head->room || b->nbound >= sizeof b->bound / sizeof b->bound[0]) {
+		if (sfc_pins_lookup(&b->pins, key, &have))
+			return have == value ? SFC_BIND_OK : SFC_BIND_TAKEN;
+		return limit ? SFC_BIND_LIMIT : SFC_BIND_FULL;
+	}
 	switch (sfc_pins_insert(&b->pins, key, value, 0)) {
 	case SFC_PIN_HELD:
 		return SFC_BIND_OK;

@@ -161,6 +161,16 @@ func (g *giver) lookup(frames ...[]byte) []uint32 {
 // flow table is not told.
 func (g *giver) run(apply bool, gives ...give) []uint64 {
 	g.t.Helper()
+	answers := g.process(gives)
+	if apply {
+		g.group.ApplyBinds(g.table)
+		g.verify()
+	}
+	return answers
+}
+
+// process is run up to the end of the function.
+func (g *giver) process(gives []give) []uint64 {
 	frames := make([][]byte, len(gives))
 	for k, o := range gives {
 		if frames[k] = make([]byte, 60); o.flow != 0 {
@@ -186,10 +196,6 @@ func (g *giver) run(apply bool, gives ...give) []uint64 {
 	answers := make([]uint64, len(gives))
 	for k := range gives {
 		answers[k] = binary.LittleEndian.Uint64(g.burst.Frames[k].Bytes(region)[72:])
-	}
-	if apply {
-		g.group.ApplyBinds(g.table)
-		g.verify()
 	}
 	return answers
 }
