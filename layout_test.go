@@ -35,6 +35,7 @@ var levels = map[string]int{
 	"dataplane/classify": 1,
 	"dataplane/cpu":      1,
 	"dataplane/flow":     1,
+	"dataplane/route":    1,
 	"nf":                 1,
 	"testbed/capture":    1,
 	"testbed/gate":       1,
@@ -77,7 +78,7 @@ var owners = []struct {
 }{
 	{"github.com/cilium/ebpf", []string{"bpf", "testbed/..."}, []string{"dataplane/xsk"}},
 	{"github.com/bytecodealliance/wasmtime-go", []string{"nf/wasm"}, []string{"cmd/sfcctl", "dataplane", "nf/...", "testbed/scenario"}},
-	{"github.com/vishvananda/netlink", []string{"bpf", "testbed/..."}, []string{"dataplane/xsk"}},
+	{"github.com/vishvananda/netlink", []string{"bpf", "dataplane/route", "testbed/..."}, []string{"dataplane/xsk"}},
 	{"github.com/santhosh-tekuri/jsonschema", []string{"nf"}, nil},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, nil},
 	{"go.yaml.in/yaml", []string{"chains"}, nil},
