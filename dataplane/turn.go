@@ -149,6 +149,9 @@ func (w *Worker) runLane(l *lane) {
 				home.Off, home.Len = f.Off, f.Len
 				copy(home.Bytes(w.cfg.Region), f.Bytes(l.Arena))
 			}
+			if w.cfg.Routed>>o.Port&1 != 0 && !w.nextHop(home, &b.Out[k]) {
+				continue
+			}
 			w.enqueue(o.Port, home, b, k)
 		case packet.Pass:
 			w.pass(f.Bytes(region), &b.Out[k])

@@ -15,6 +15,7 @@ import (
 	"sfc/dataplane/cpu"
 	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
+	"sfc/dataplane/route"
 	"sfc/dataplane/steer"
 )
 
@@ -119,6 +120,11 @@ type Config struct {
 	// Tuples reads the tuples of packets of paths with Flows, with the same
 	// secret.
 	Tuples *flow.Reader
+	// Routed has bit i set for ports whose frames get the Ethernet addresses of
+	// their next hop, which Routes knows. Frames for others leave with those
+	// they came with.
+	Routed uint64
+	Routes *route.View
 	// Stack takes packets with verdict Pass. Nil drops them: stack_full.
 	Stack Stack
 	// Observer sees every burst; nil for none.
@@ -136,6 +142,8 @@ func (c *Config) validate() error {
 	switch {
 	case len(c.Ports) == 0:
 		return errors.New("worker has no ports")
+	case c.Routed != 0 && c.Routes == nil:
+		return errors.New("worker has routed ports and no routes")
 	case len(c.Region) == 0 || c.Pool == nil:
 		return errors.New("worker has no frame region or pool")
 	}

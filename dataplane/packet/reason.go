@@ -40,8 +40,10 @@ const (
 	ReasonHandoffFull // handoff_full
 	// Too many packets waited for flows that change hands.
 	ReasonHeldFull // held_full
-	// A routed port knows no next hop, or not its hardware address.
+	// The hardware address of the next hop is not known (yet).
 	ReasonNoNeighbour // no_neighbour
+	// No route to the packet's destination leaves by its egress port.
+	ReasonNoRoute // no_route
 
 	// NumReasons sizes arrays indexed by Reason.
 	NumReasons = iota

@@ -26,11 +26,12 @@ func _() {
 	_ = x[ReasonHandoffFull-15]
 	_ = x[ReasonHeldFull-16]
 	_ = x[ReasonNoNeighbour-17]
+	_ = x[ReasonNoRoute-18]
 }
 
-const _Reason_name = "noneno_pathtoo_longmalformedext_headersno_socketfaultbudgetno_verdictbad_descriptorbad_portsuspendedtx_fullstack_fullshutdownhandoff_fullheld_fullno_neighbour"
+const _Reason_name = "noneno_pathtoo_longmalformedext_headersno_socketfaultbudgetno_verdictbad_descriptorbad_portsuspendedtx_fullstack_fullshutdownhandoff_fullheld_fullno_neighbourno_route"
 
-var _Reason_index = [...]uint8{0, 4, 11, 19, 28, 39, 48, 53, 59, 69, 83, 91, 100, 107, 117, 125, 137, 146, 158}
+var _Reason_index = [...]uint8{0, 4, 11, 19, 28, 39, 48, 53, 59, 69, 83, 91, 100, 107, 117, 125, 137, 146, 158, 166}
 
 func (i Reason) String() string {
 	idx := int(i) - 0
