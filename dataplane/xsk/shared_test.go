@@ -394,3 +394,25 @@ func TestSharedDataPathDoesNotAllocate(t *testing.T) {
 	}
 	account(t, umem, 0)
 }
+
+// BenchmarkSharedRings is BenchmarkRings for two workers that take turns, so
+// that each finds the shared rings changed.
+func BenchmarkSharedRings(b *testing.B) {
+	umem := newUMEM(b, 2048)
+	opts := Options{RingSize: 256, FillTarget: 200}
+	queues := newPlayedQueues(256)
+	workers := []*playedWorker{queues.worker(b, umem, opts), queues.worker(b, umem, opts)}
+	var f [packet.BurstSize]packet.Frame
+	for b.Loop() {
+		for _, w := range workers {
+			w.in.Refill()
+			w.kin.receive(len(f), 60)
+			n := w.in.Receive(f[:])
+			w.out.Transmit(f[:n])
+			w.out.Flush()
+			queues.out.complete(len(f))
+			w.kout.sent = w.kout.sent[:0]
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(2*b.N*len(f)), "ns/pkt")
+}

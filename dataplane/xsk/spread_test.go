@@ -210,6 +210,9 @@ func TestWorkersShareAQueue(t *testing.T) {
 	for _, workers := range []int{2, 3} {
 		for _, borrow := range []bool{false, true} {
 			for i, order := range orders(workers) {
+				if borrow && order[0] != 0 {
+					continue // the first stays: nothing is special
+				}
 				t.Run(fmt.Sprintf("%d/borrow=%v/close=%v", workers, borrow, order), func(t *testing.T) {
 					w := newWire(t)
 					chunks, opts, err := Sizing{Queues: 2, Workers: workers, RingSize: 512}.Size()
@@ -221,7 +224,7 @@ func TestWorkersShareAQueue(t *testing.T) {
 					all := startSharers(t, w, umem, workers, opts)
 					total := 3000
 					if i == 0 {
-						total = 60_000
+						total = 30_000
 					}
 					pump(t, w, total, 128, workers, func(int) bool { return true })
 					moved := 0
