@@ -107,9 +107,11 @@ func check(module []byte) error {
 
 // nativeHost is what whoever loads a native build fills in: where guest address
 // 0 lies, and what the imports do.
-const nativeHost = `#include "sfc_flow.h"
+const nativeHost = `#include "sfc_emit.h"
+#include "sfc_flow.h"
 uint8_t *sfc_base;
 struct sfc_host sfc_host;
+struct sfc_sink sfc_sink;
 `
 
 // headersDir is where compile puts the SDK's headers.

@@ -206,6 +206,7 @@ static const struct {
 	wasmtime_func_unchecked_callback_t f;
 } imports[] = {
 	{ "log", "iii", "", log_line },
+	{ "emit", "ii", "", sfc_emit },
 	{ "flow_bind", "ii", "i", flow_bind },
 	{ "claim", "illl", "i", claim },
 	{ "claim_find", "ll", "l", claim_find },

@@ -77,6 +77,11 @@ type GroupOptions struct {
 	// Grants are what functions may give their flows. Default: nothing, and
 	// a function with nf.CapabilityBind is refused.
 	Grants Grants
+	// Records receives what functions export with sfc.emit, from a goroutine of
+	// the group's own; those of different groups run side by side. It must not
+	// block for long, or records are lost. Default: nobody does, and sfc.emit
+	// does nothing.
+	Records func(Record)
 	// Events receives log lines, faults and alarms, from a goroutine of the
 	// group's own, from one that prepares a replacement, or from NewGroup when
 	// that fails; never from two at a time. It must not call Prepare,
@@ -130,6 +135,7 @@ type Group struct {
 	trials    uint32 // hops whose version is on probation; the worker's
 
 	janitor janitor
+	records *exporter
 	closing sync.Once
 
 	preparing sync.Mutex // held while a replacement is made or discarded
@@ -161,6 +167,7 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 		c:    newChain(mem.Control.Bytes(), opts.Egress, len(hops), uint64(opts.TimeEvery)),
 		all:  everyHop(len(hops)),
 		opts: opts, rt: rt, mem: mem, scrap: scrap,
+		records: newExporter(opts.Records),
 	}
 	defer func() {
 		if err != nil {
@@ -184,6 +191,7 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 		g.c.setVersion(i, v, nil)
 	}
 	g.janitor.start(g)
+	g.records.start()
 	return g, nil
 }
 
@@ -256,6 +264,7 @@ func (g *Group) Close() error {
 		defer g.preparing.Unlock()
 		g.closed = true
 		g.janitor.stop()
+		g.records.stop()
 		g.freeAll()
 	})
 	return nil
@@ -280,6 +289,7 @@ func (g *Group) freeAll() {
 		}
 		h.runLog.close()
 	}
+	g.records.close()
 	g.c.close()
 	g.closeBinder()
 }

@@ -69,8 +69,9 @@ type hostile struct {
 	want expectation
 	fixture
 
-	mu     sync.Mutex
-	events []Event
+	mu      sync.Mutex
+	events  []Event
+	records []Record
 }
 
 func (h *hostile) run(t *testing.T, wasm []byte) {
@@ -97,6 +98,7 @@ func (h *hostile) run(t *testing.T, wasm []byte) {
 			defer h.mu.Unlock()
 			h.events = append(h.events, e)
 		},
+		Records: h.take,
 	})
 	if h.want.kind == "instantiate" || h.want.kind == "configure" {
 		h.checkMake(t, err)
@@ -177,6 +179,10 @@ func (h *hostile) checkRun(t *testing.T) {
 			h.checkLog(t)
 		case "ports":
 			h.checkPorts(t)
+		case "records":
+			h.checkRecords(t)
+		case "record flood":
+			h.checkRecordFlood(t)
 		default:
 			h.checkMemory(t)
 		}

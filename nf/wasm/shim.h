@@ -4,9 +4,10 @@
  * guests, keeps their deadlines and settles their verdicts.
  *
  * Files: engine.c (engine, epoch ticker, host imports), memory.c (linear
- * memory with the window mapped over it), instance.c (one guest), deadline.c
- * (the CPU time of its calls), chain.c (a burst through the functions of a
- * path), migrate.c (flow state from one version of a function to the next).
+ * memory with the window mapped over it), instance.c (one guest), emit.c
+ * (its records), deadline.c (the CPU time of its calls), chain.c (a burst
+ * through the functions of a path), migrate.c (flow state from one version of
+ * a function to the next).
  */
 #ifndef SFC_SHIM_H
 #define SFC_SHIM_H
@@ -36,6 +37,8 @@
 #define SFC_ERRLEN    512
 #define SFC_LOG_LINES 32
 #define SFC_LOG_BYTES 256
+#define SFC_RECORD_MAX   512u
+#define SFC_RECORDS_SIZE (4u << 20) /* bytes; a power of two */
 
 enum { SFC_ABORT, SFC_DROP, SFC_NEXT, SFC_TX, SFC_PASS, SFC_VERDICTS };
 
@@ -87,6 +90,15 @@ struct sfc_log {
 	struct { uint8_t level; uint16_t len; char text[SFC_LOG_BYTES]; } line[SFC_LOG_LINES];
 };
 
+/* Records a guest emitted, see emit.c. One producer, one consumer; it outlives
+ * the instances of its function. */
+struct sfc_record_head { uint32_t layouts, len; }; /* number of the manifest; bytes */
+struct sfc_records {
+	_Atomic uint64_t head, tail; /* bytes, ever growing */
+	_Atomic uint64_t lost;
+	uint8_t data[SFC_RECORDS_SIZE] __attribute__((aligned(8)));
+};
+
 /* What the linear memories of one function are made of, and those that are
  * mapped but out of use: mapping one takes longer than all the rest of an
  * instantiation. Made by sfc_layout_new; freed after the last instance. */
@@ -133,6 +145,8 @@ struct sfc_instance {
 	wasmtime_func_t process, configure, tick, flow_end, migrate;
 	bool has_tick, has_flow_end, has_migrate;
 	struct sfc_log *log;
+	struct sfc_records *records; /* NULL: nobody reads any */
+	uint32_t layouts;            /* number of its manifest there */
 	struct sfc_binder *binder; /* of the chain that called it last; NULL: none yet */
 };
 
@@ -204,6 +218,10 @@ void sfc_module_delete(wasmtime_module_t *, wasmtime_instance_pre_t *);
 
 wasmtime_error_t *sfc_memory_new(void *env, const wasm_memorytype_t *, size_t minimum, size_t maximum, size_t reserved,
 	size_t guard, wasmtime_linear_memory_t *ret);
+/* emit.c */
+struct sfc_records *sfc_records_new(void);
+void sfc_records_delete(struct sfc_records *);
+wasm_trap_t *sfc_emit(void *env, wasmtime_caller_t *, wasmtime_val_raw_t *args, size_t n);
 /* deadline.c */
 void sfc_deadline_attach(struct sfc_instance *);
 void sfc_deadline_start(struct sfc_instance *, uint64_t budget_ns);

@@ -114,6 +114,9 @@ type FunctionStats struct {
 	Counters map[string]uint64
 	// LogSuppressed counts log lines over the rate.
 	LogSuppressed uint64
+	// Records counts what sfc.emit exported, RecordsLost what found no room
+	// there or was no record. Both are 0 when nobody wants records.
+	Records, RecordsLost uint64
 }
 
 // totals are counters of versions, those that numbers mean something else in by
@@ -174,6 +177,7 @@ func (g *Group) Stats() []FunctionStats {
 	out := make([]FunctionStats, len(g.hops))
 	for i, h := range g.hops {
 		out[i] = h.stats()
+		out[i].Records, out[i].RecordsLost = g.records.counts(h)
 	}
 	return out
 }

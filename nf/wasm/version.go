@@ -188,6 +188,7 @@ func (g *Group) spawn(v *version) (*instance, error) {
 		}
 	}
 	inst.setLog(v.hop.runLog)
+	g.records.attach(v.hop, v.spec.Module.Manifest, inst)
 	return inst, nil
 }
 

@@ -1,0 +1,30 @@
+;; Emits memory it does not have, nothing, too much, and records of no layout;
+;; one in six is a record.
+;; expect: limit: records
+(module
+  (@custom "sfc.manifest" "{\"name\":\"emits-garbage\",\"version\":\"1.0.0\",\"abi\":1,\"capabilities\":[\"emit\"],\"records\":[{\"name\":\"r\",\"fields\":[{\"name\":\"octetDeltaCount\",\"type\":\"unsigned64\",\"offset\":8}]}]}")
+  (import "sfc" "emit" (func $emit (param i32 i32)))
+  (memory (export "memory") 4097 4097)
+  (func (export "sfc_abi_v1"))
+  (func (export "sfc_configure") (param $ptr i32) (param $len i32) (result i32)
+    (call $emit (i32.const 0x10000000) (i32.const 16))
+    (i32.const 0))
+  (func (export "sfc_process") (param $n i32)
+    (call $emit (i32.const 0x10000000) (i32.const 16))
+    (call $emit (i32.const 0x10000000) (i32.const 0))
+    (call $emit (i32.const 0x10000000) (i32.const 513))
+    (call $emit (i32.const 0x10000000) (i32.const 15))
+    (call $emit (i32.const 0x10000010) (i32.const 16))
+    (call $emit (i32.const -8) (i32.const 16))
+    (call $next (local.get $n)))
+  (func $next (param $n i32)
+    (local $d i32) (local $end i32)
+    (local.set $d (i32.const 0x01001000))
+    (local.set $end (i32.add (local.get $d) (i32.shl (local.get $n) (i32.const 6))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $d) (local.get $end)))
+      (i32.store8 offset=40 (local.get $d) (i32.const 2))
+      (local.set $d (i32.add (local.get $d) (i32.const 64)))
+      (br $next))))
+  (data (i32.const 0x10000000) "\00\00\00\00\00\00\00\00\07\00\00\00\00\00\00\00")
+  (data (i32.const 0x10000010) "\01\00\00\00\00\00\00\00\07\00\00\00\00\00\00\00"))
