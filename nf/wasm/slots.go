@@ -174,16 +174,20 @@ func (g *Group) GiveFlow(slot uint32, src []byte) {
 // ran where it comes from kept, and behind it what the one before had left.
 func (g *Group) give(h *hop, slot uint32, p, before part) {
 	cur, old := h.slots()
+	m := h.underWay()
 	switch {
 	case p.state == nil || cur == nil && old == nil:
 	case cur != nil && p.layout == cur.layout:
 		copy(cur.of(slot), p.state)
+		if m != nil {
+			m.setDone(slot)
+		}
 		if old != nil && before.layout == old.layout {
 			copy(old.of(slot), before.state)
 		}
 	case old != nil && p.layout == old.layout:
 		copy(old.of(slot), p.state)
-		if m := h.underWay(); m != nil {
+		if m != nil {
 			m.setLeft(slot)
 			if _, ok := g.c.migrateRange(h.index, slot, slot+1, 1); !ok {
 				g.replace(1 << h.index)
