@@ -370,7 +370,9 @@ func TestMoveUnderTraffic(t *testing.T) {
 			sender.Go(func() { b.traffic(sources, stop) })
 			rnd := rand.New(rand.NewPCG(7, uint64(c.workers)))
 			moves, flows, forced := 0, 0, 0
-			for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); moves++ {
+			tested := func() bool { return flows > 100 && (c.lose == 0 || forced > 0) }
+			// A busy machine may need longer until something happened.
+			for start := time.Now(); time.Since(start) < time.Second || !tested() && time.Since(start) < 20*time.Second; moves++ {
 				// Few buckets, so that they move again and again.
 				r, err := b.set.Move(0, uint16(rnd.IntN(64)), rnd.IntN(c.workers))
 				if err != nil {
@@ -394,7 +396,7 @@ func TestMoveUnderTraffic(t *testing.T) {
 			t.Logf("%d packets, %d lost by the kernel, %d moves of %d flows, %d forced, %d packets held, p50 %d us, p99 %d us, max %d us",
 				b.offers, b.lost, moves, flows, forced, holds.TotalCount(),
 				holds.ValueAtQuantile(50)/1000, holds.ValueAtQuantile(99)/1000, holds.Max()/1000)
-			if flows == 0 || c.lose > 0 && forced == 0 {
+			if !tested() {
 				t.Error("nothing was tested")
 			}
 		})
