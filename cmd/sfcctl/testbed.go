@@ -31,8 +31,8 @@ folder that ` + envRun + ` names. With --name several labs run at a time.`,
   sudo sfcctl testbed top
   sudo sfcctl testbed down`,
 	}
-	cmd.AddCommand(newTestbedUp(e), newTestbedServe(e), newTestbedExec(e), newTestbedWorkers(e), newTestbedTop(e),
-		newTestbedCapture(e), newTestbedList(e), newTestbedDown(e), newTestbedClean(e))
+	cmd.AddCommand(newTestbedUp(e), newTestbedServe(e), newTestbedExec(e), newTestbedFlows(e), newTestbedWorkers(e), newTestbedTop(e),
+		newTestbedMove(e), newTestbedSwap(e), newTestbedCapture(e), newTestbedList(e), newTestbedDown(e), newTestbedClean(e))
 	return cmd
 }
 

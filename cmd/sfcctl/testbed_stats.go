@@ -22,7 +22,10 @@ func newTestbedWorkers(e env) *cobra.Command {
 		Use:   "workers",
 		Short: "Show the counters of a lab",
 		Long: `Prints what the workers, the ports and the functions of a lab have counted since
-it came up. Received = sent + passed + dropped, whenever it is quiet.`,
+it came up. Of every worker, received + handed in = sent + passed + dropped +
+handed out, whenever it is quiet. BUSY is the share of its core that it used,
+looking for packets included; BUCKETS how many of the buckets it has, into which
+flows fall; HELD the packets that waited for their flow to move here.`,
 		Example: `  sudo sfcctl testbed workers
   sudo sfcctl testbed workers --json`,
 		Args: needArgs(0, 0, "only flags"),
@@ -141,18 +144,23 @@ func printStats(w io.Writer, s, before *lab.Stats) error {
 		c.seconds = 1
 	}
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "WORKER\tCORE\tRECEIVED\tSENT\tPASSED\tDROPPED\tSLEEPS\tENGINE'S DROPS")
+	fmt.Fprintln(t, "WORKER\tCORE\tBUSY\tBUCKETS\tRECEIVED\tSENT\tPASSED\tDROPPED\tHANDED IN\tHANDED OUT\tHELD\tENGINE'S DROPS")
 	for i, n := range s.Workers {
 		var b lab.WorkerStats
 		if i < len(before.Workers) {
 			b = before.Workers[i]
 		}
-		core := fmt.Sprint(n.Core)
+		core, busy := fmt.Sprint(n.Core), time.Duration(n.BusyNs).Round(time.Millisecond).String()
 		if n.Core < 0 {
 			core = "-"
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Worker, core, c.of(n.Received, b.Received), c.of(n.Sent, b.Sent),
-			c.of(n.Passed, b.Passed), c.of(n.Dropped, b.Dropped), c.of(n.Sleeps, b.Sleeps), c.list(n.Engine, b.Engine))
+		if c.seconds > 0 {
+			busy = fmt.Sprintf("%.0f%%", float64(n.BusyNs-b.BusyNs)/1e7/c.seconds)
+		}
+		buckets := strings.Trim(strings.ReplaceAll(fmt.Sprint(n.Buckets), " ", "+"), "[]")
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Worker, core, busy, buckets,
+			c.of(n.Received, b.Received), c.of(n.Sent, b.Sent), c.of(n.Passed, b.Passed), c.of(n.Dropped, b.Dropped),
+			c.of(n.HandedIn, b.HandedIn), c.of(n.HandedOut, b.HandedOut), c.of(n.Held, b.Held), c.list(n.Engine, b.Engine))
 	}
 	fmt.Fprintln(t, "\nPORT\tFRAMES\tTO WORKERS\tPASSED\tFORWARDED\tDROPS")
 	for i, n := range s.Ports {
@@ -163,24 +171,52 @@ func printStats(w io.Writer, s, before *lab.Stats) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", n.Port, c.of(n.Frames, b.Frames), c.of(n.Redirected, b.Redirected),
 			c.of(n.Passed, b.Passed), c.of(n.Forwarded, b.Forwarded), c.list(n.Dropped, b.Dropped))
 	}
-	fmt.Fprintln(t, "\nCHAIN\tFUNCTION\tSTATE\tPACKETS\tNS/PACKET\tFAULTS\tDROPS")
-	faults := ""
+	fmt.Fprintln(t, "\nCHAIN\tFUNCTION\tVERSION\tSTATE\tPACKETS\tNS/PACKET\tFAULTS\tDROPS")
 	for i, chain := range s.Chains {
 		for k, n := range chain.Functions {
 			var b lab.FunctionStat
 			if i < len(before.Chains) && k < len(before.Chains[i].Functions) {
 				b = before.Chains[i].Functions[k]
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.1f\t%d\t%s\n", chain.Chain, n.Name, n.State, c.of(n.Packets, b.Packets), n.NsPerPacket, n.Faults, c.list(n.Dropped, b.Dropped))
-			if n.LastFault != "" {
-				faults += fmt.Sprintf("last fault of %s: %s\n", n.Name, n.LastFault)
-			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.1f\t%d\t%s\n", chain.Chain, n.Name, n.Version, n.State, c.of(n.Packets, b.Packets),
+				n.NsPerPacket, n.Faults, c.list(n.Dropped, b.Dropped))
 		}
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, faults)
+	return printRemarks(w, s)
+}
+
+// printRemarks prints what fits no table.
+func printRemarks(w io.Writer, s *lab.Stats) error {
+	var b strings.Builder
+	for _, chain := range s.Chains {
+		if f := chain.Flows; f != nil {
+			fmt.Fprintf(&b, "flows of %s: %d of %d; created %d, expired %d, evicted %d, replaced %d, refused %d\n",
+				chain.Chain, f.Live, f.Max, f.Created, f.Expired, f.Evicted, f.Replaced, f.Refused)
+		}
+		for _, f := range chain.Functions {
+			if f.Replaced != "" {
+				fmt.Fprintf(&b, "last replacement of %s: %s", f.Name, f.Replaced)
+				if f.Why != "" {
+					fmt.Fprintf(&b, ": %s", f.Why)
+				}
+				b.WriteString("\n")
+			}
+			if f.LastFault != "" {
+				fmt.Fprintf(&b, "last fault of %s: %s\n", f.Name, f.LastFault)
+			}
+		}
+	}
+	if h := s.Holds; h != nil {
+		us := func(ns int64) time.Duration { return time.Duration(ns).Round(100 * time.Nanosecond) }
+		fmt.Fprintf(&b, "%s held while flows moved: p50 %v, p99 %v, max %v\n", plural(int(h.Packets), "packet"), us(h.P50Ns), us(h.P99Ns), us(h.MaxNs))
+	}
+	if b.Len() == 0 {
+		return nil
+	}
+	_, err := io.WriteString(w, "\n"+b.String())
 	return err
 }
 

@@ -189,6 +189,7 @@ func printUp(w io.Writer, s lab.Status) error {
 	for _, line := range []string{
 		"exec" + name + " server -- python3 -m http.server 80",
 		"exec" + name + " client -- curl http://" + server + "/",
+		"flows" + name,
 		"top" + name,
 		"down" + name,
 	} {

@@ -32,6 +32,9 @@ type reply struct {
 const (
 	opStatus = "status"
 	opStats  = "stats"
+	opFlows  = "flows"
+	opMove   = "move"
+	opSwap   = "swap"
 	opEnter  = "enter"
 )
 
@@ -69,19 +72,36 @@ type Stats struct {
 	Workers []WorkerStats   `json:"workers"`
 	Ports   []PortStats     `json:"ports"`
 	Chains  []FunctionsStat `json:"chains"`
+	// Holds are of packets whose flows moved; nil when none had to wait.
+	Holds *HoldStats `json:"holds,omitempty"`
+}
+
+// HoldStats say for how long packets were held.
+type HoldStats struct {
+	Packets uint64 `json:"packets"`
+	P50Ns   int64  `json:"p50_ns"`
+	P99Ns   int64  `json:"p99_ns"`
+	MaxNs   int64  `json:"max_ns"`
 }
 
 // WorkerStats are one worker's.
 type WorkerStats struct {
-	Worker   int               `json:"worker"`
-	Core     int               `json:"core"` // -1: not pinned
-	Received uint64            `json:"received"`
-	Sent     uint64            `json:"sent"`
-	Passed   uint64            `json:"passed"`
-	Dropped  uint64            `json:"dropped"`
-	Turns    uint64            `json:"turns"`
-	Sleeps   uint64            `json:"sleeps"`
-	Engine   map[string]uint64 `json:"engine_drops,omitempty"` // those no function decided, by reason
+	Worker    int    `json:"worker"`
+	Core      int    `json:"core"` // -1: not pinned
+	Received  uint64 `json:"received"`
+	Sent      uint64 `json:"sent"`
+	Passed    uint64 `json:"passed"`
+	Dropped   uint64 `json:"dropped"`
+	HandedIn  uint64 `json:"handed_in"`  // by other workers
+	HandedOut uint64 `json:"handed_out"` // to other workers
+	Held      uint64 `json:"held"`
+	Turns     uint64 `json:"turns"`
+	Sleeps    uint64 `json:"sleeps"`
+	// BusyNs is how long the worker has run on its core.
+	BusyNs int64 `json:"busy_ns"`
+	// Buckets is how many ownership buckets it has, by chain.
+	Buckets []int             `json:"buckets"`
+	Engine  map[string]uint64 `json:"engine_drops,omitempty"` // those no function decided, by reason
 }
 
 // PortStats are what the steering program counted.
@@ -98,11 +118,25 @@ type PortStats struct {
 type FunctionsStat struct {
 	Chain     string         `json:"chain"` // tenant/name
 	Functions []FunctionStat `json:"functions"`
+	// Flows is nil when no function keeps flow state.
+	Flows *FlowStats `json:"flows,omitempty"`
+}
+
+// FlowStats are those of a chain's flow tables, all workers together.
+type FlowStats struct {
+	Max      int    `json:"max"`
+	Live     int    `json:"live"`
+	Created  uint64 `json:"created"`
+	Expired  uint64 `json:"expired"`
+	Evicted  uint64 `json:"evicted"`
+	Replaced uint64 `json:"replaced"`
+	Refused  uint64 `json:"refused"`
 }
 
 // FunctionStat are one function's, all workers together.
 type FunctionStat struct {
 	Name        string            `json:"name"`
+	Version     string            `json:"version"`
 	Packets     uint64            `json:"packets"`
 	Dropped     map[string]uint64 `json:"dropped,omitempty"`
 	Counters    map[string]uint64 `json:"counters,omitempty"`
@@ -110,4 +144,8 @@ type FunctionStat struct {
 	Faults      uint64            `json:"faults"`
 	State       string            `json:"state"`
 	LastFault   string            `json:"last_fault,omitempty"`
+	// Replaced is how the last replacement stands: probation, accepted or
+	// rolled_back; Why is the fault after which the old version came back.
+	Replaced string `json:"replaced,omitempty"`
+	Why      string `json:"why,omitempty"`
 }

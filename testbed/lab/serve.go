@@ -128,6 +128,12 @@ func (s *server) handle(req *request) (result any, file *os.File, err error) {
 	case opStats:
 		stats, err := l.Stats()
 		return stats, nil, err
+	case opFlows:
+		return serve(req, l.Flows)
+	case opMove:
+		return serve(req, l.Move)
+	case opSwap:
+		return serve(req, l.Swap)
 	case opEnter:
 		var args enterArgs
 		if err := readArgs(req, &args); err != nil {
@@ -136,6 +142,16 @@ func (s *server) handle(req *request) (result any, file *os.File, err error) {
 		return l.enter(args.Host)
 	}
 	return nil, nil, fmt.Errorf("unknown request %q", req.Op)
+}
+
+// serve reads the arguments of a request and does it.
+func serve[A, R any](req *request, do func(A) (R, error)) (any, *os.File, error) {
+	var args A
+	if err := readArgs(req, &args); err != nil {
+		return nil, nil, err
+	}
+	result, err := do(args)
+	return result, nil, err
 }
 
 func readArgs(req *request, to any) error {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"sfc/chains"
+	"sfc/ctrl/agent"
+	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
 	"sfc/nf/wasm"
 )
@@ -40,12 +42,23 @@ func (l *Lab) hosts() (nodes []Node) {
 
 // Stats reads the counters.
 func (l *Lab) Stats() (*Stats, error) {
+	busy, err := l.eng.Busy()
+	if err != nil {
+		return nil, err
+	}
 	s := &Stats{At: time.Now()}
+	if s.Holds, err = l.holds(); err != nil {
+		return nil, err
+	}
 	cores := l.eng.Mode().Cores
 	for i, c := range l.eng.Workers() {
 		w := WorkerStats{
 			Worker: i, Core: cores[i], Received: c.Received, Sent: c.Sent, Passed: c.Passed, Dropped: c.Dropped,
-			Turns: c.Turns, Sleeps: c.Sleeps, Engine: map[string]uint64{},
+			HandedIn: c.HandedIn, HandedOut: c.HandedOut, Held: c.Held,
+			Turns: c.Turns, Sleeps: c.Sleeps, BusyNs: busy[i].Nanoseconds(), Engine: map[string]uint64{},
+		}
+		for chain := range l.eng.Plan().Chains {
+			w.Buckets = append(w.Buckets, l.eng.Owned(chain)[i])
 		}
 		for r, n := range c.Engine {
 			if n > 0 {
@@ -67,20 +80,39 @@ func (l *Lab) Stats() (*Stats, error) {
 		}
 		s.Ports = append(s.Ports, p)
 	}
-	for i := range l.eng.Plan().Chains {
-		c := FunctionsStat{Chain: l.eng.Plan().Chains[i].Title(), Functions: []FunctionStat{}}
-		for _, f := range l.eng.Functions(i) {
-			c.Functions = append(c.Functions, functionStat(&f))
+	for _, stats := range l.eng.Stats() {
+		c := FunctionsStat{Chain: stats.Tenant + "/" + stats.Name, Functions: []FunctionStat{}, Flows: flowStats(stats.Flows)}
+		for i := range stats.Functions {
+			c.Functions = append(c.Functions, functionStat(&stats.Functions[i]))
 		}
 		s.Chains = append(s.Chains, c)
 	}
 	return s, nil
 }
 
+// flowStats sums the classes of flows up.
+func flowStats(f *agent.FlowStats) *FlowStats {
+	if f == nil {
+		return nil
+	}
+	s := &FlowStats{Max: f.Max, Live: f.Live}
+	for k := range flow.NumClasses {
+		s.Created += f.Created[k]
+		s.Expired += f.Expired[k]
+		s.Evicted += f.Evicted[k]
+		s.Replaced += f.Replaced[k]
+		s.Refused += f.Refused[k]
+	}
+	return s
+}
+
 func functionStat(f *wasm.FunctionStats) FunctionStat {
 	s := FunctionStat{
-		Name: f.Name, Packets: f.Packets, Counters: f.Counters, NsPerPacket: f.NsPerPacket,
+		Name: f.Name, Version: f.Version, Packets: f.Packets, Counters: f.Counters, NsPerPacket: f.NsPerPacket,
 		Faults: f.Traps + f.Overruns, State: f.State.String(), LastFault: f.LastFault, Dropped: map[string]uint64{},
+	}
+	if r := f.Replacement; r != nil {
+		s.Replaced, s.Why = r.Phase.String(), r.Why
 	}
 	for _, drops := range []map[string]uint64{f.Drops, f.Faulted} {
 		for reason, n := range drops {
