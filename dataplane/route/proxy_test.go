@@ -68,6 +68,9 @@ func TestProxy(t *testing.T) {
 	}
 	// An address that is there already stays.
 	p.must(p.wan.AddAddress(netip.MustParsePrefix("2001:db8::101/128")))
+	for _, a := range []string{"2001:db8::1", "2001:db8::101"} {
+		p.becomes(a, Local) // its route comes a moment later
+	}
 	source := func() string { // of the host's own packets
 		routes, err := p.enl.RouteGet(net.ParseIP("2001:db8::2"))
 		p.must(err)
