@@ -9,6 +9,7 @@ import (
 	"sfc/dataplane"
 	"sfc/dataplane/classify"
 	"sfc/dataplane/packet"
+	"sfc/dataplane/route"
 	"sfc/dataplane/steer"
 	"sfc/dataplane/xsk"
 )
@@ -78,6 +79,9 @@ func (e *Engine) Connect(ports []Port) (err error) {
 		// Without a TAP device only the verdict Pass has nowhere to go.
 		e.mode.NoStack = err
 	}
+	if err := e.route(ports); err != nil {
+		return err
+	}
 	if err := e.newSet(func(w *worker) []dataplane.Port {
 		list := make([]dataplane.Port, len(w.sockets))
 		for i, s := range w.sockets {
@@ -123,6 +127,34 @@ func (e *Engine) attach(ports []Port) error {
 			return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
 		}
 		e.mode.Attach[i] = inForce.String()
+	}
+	return nil
+}
+
+// route follows the namespace's routes when a port needs them.
+func (e *Engine) route(ports []Port) (err error) {
+	links := make([]int, len(ports))
+	for i, p := range ports {
+		links[i] = p.Ifindex
+		if p.Routed {
+			e.routed |= 1 << i
+		} else if len(p.Proxy) > 0 {
+			return fmt.Errorf("port %s: addresses to answer for, on a port that is not routed", e.plan.Ports[i].Name)
+		}
+	}
+	if e.routed == 0 {
+		return nil
+	}
+	if e.routes, err = route.Open(links, route.Options{}); err != nil {
+		return err
+	}
+	e.connected.push(e.routes.Close)
+	for i, p := range ports {
+		for _, prefix := range p.Proxy {
+			if err := e.routes.AddProxy(i, prefix); err != nil {
+				return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
+			}
+		}
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ import (
 	"sfc/dataplane/arena"
 	"sfc/dataplane/classify"
 	"sfc/dataplane/packet"
+	"sfc/dataplane/route"
 	"sfc/dataplane/steer"
 	"sfc/dataplane/xsk"
 	"sfc/nf"
@@ -67,6 +68,8 @@ type Engine struct {
 	pins           *steer.Pins // nil when no chain needs any
 	grants         []grant     // by chain
 	set            *dataplane.Set
+	routed         uint64       // ports
+	routes         *route.Table // nil when no port is routed
 	began, stopped bool
 	final          []ChainStats // what Stats says after Disconnect
 	swaps          swaps

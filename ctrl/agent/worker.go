@@ -116,6 +116,9 @@ func (e *Engine) config(w *worker, ports []dataplane.Port, stack dataplane.Stack
 		Core: e.opts.Cores[w.index], Region: e.region.Bytes(), Pool: w.pool, Paths: w.paths, GuestBase: nf.FramesStart,
 		Tuples: w.tuples, PacketTime: e.opts.PacketTime, Ports: ports, Stack: stack,
 	}
+	if e.routes != nil {
+		cfg.Routed, cfg.Routes = e.routed, e.routes.View()
+	}
 	if e.opts.Observer != nil {
 		cfg.Observer = e.opts.Observer(w.index)
 	}
