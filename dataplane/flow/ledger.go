@@ -1,6 +1,8 @@
 package flow
 
 import (
+	"fmt"
+
 	"sfc/dataplane/steer"
 )
 
@@ -105,4 +107,57 @@ func (t *Table) ledgerBytes() int {
 		return 0
 	}
 	return bytesFor[steer.LedgerHead](1) + bytesFor[steer.Holder](uint32(len(t.ledger.Flows)))
+}
+
+// verifyLedger checks what flows hold outside of the table.
+func (t *Table) verifyLedger() error {
+	if t.ledger == nil {
+		return nil
+	}
+	if int(t.ledger.Head.Room) != t.BindRoom() {
+		return fmt.Errorf("ledger: room for %d bindings, counted %d", t.ledger.Head.Room, t.BindRoom())
+	}
+	for slot := range t.slots() {
+		h := &t.ledger.Flows[slot]
+		if slot >= t.top || !t.entries[slot].kind.live() {
+			if *h != (steer.Holder{}) {
+				return fmt.Errorf("ledger: slot %d has no flow and holds %+v", slot, *h)
+			}
+			continue
+		}
+		if h.Ident == 0 || h.Bucket != steer.Bucket(t.entries[slot].hash) {
+			return fmt.Errorf("ledger: flow in slot %d: %+v", slot, *h)
+		}
+		if err := t.verifyHolder(slot, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verifyHolder checks that what a flow holds is there.
+func (t *Table) verifyHolder(slot uint32, h *steer.Holder) error {
+	binds := uint8(0)
+	for n := t.entries[slot].bind; n != 0; n = t.bindings[n-1].next {
+		binds++
+		if t.pins == nil {
+			continue
+		}
+		want := steer.PinValue(h.Ident, t.chain, h.Bucket)
+		if v, ok := t.pins.Lookup(steer.PinKey(t.bindings[n-1].hash, t.chain)); !ok || v != want {
+			return fmt.Errorf("ledger: a tuple of slot %d is pinned to %#x (%v), want %#x", slot, v, ok, want)
+		}
+	}
+	if binds != h.Binds {
+		return fmt.Errorf("ledger: slot %d has %d bindings, counted %d", slot, binds, h.Binds)
+	}
+	for _, k := range h.Claims {
+		if k == 0 {
+			continue
+		}
+		if _, ok := t.claims.Lookup(k); !ok {
+			return fmt.Errorf("ledger: slot %d holds key %#x, which is nobody's", slot, k)
+		}
+	}
+	return nil
 }

@@ -12,7 +12,7 @@ var ErrCorrupt = errors.New("flow table is corrupt")
 // once, every slot is in the lists its state calls for, and the counters add
 // up. It takes time in proportion to the table: for tests and after a run.
 func (t *Table) Verify() error {
-	for _, check := range []func() error{t.verifySlots, t.verifyIndex, t.verifyLists, t.verifyBuckets, t.verifyBindings, t.verifyCounters} {
+	for _, check := range []func() error{t.verifySlots, t.verifyIndex, t.verifyLists, t.verifyBuckets, t.verifyBindings, t.verifyLedger, t.verifyCounters} {
 		if err := check(); err != nil {
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
