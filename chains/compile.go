@@ -126,6 +126,7 @@ func (c *compilation) spec(s *Spec, mods ModuleSet) {
 		chain.Ports |= 1<<back.Egress | ingress(own)
 		c.plan.Paths = append(c.plan.Paths, back)
 	}
+	chain.Addresses = c.addresses(s)
 	c.plan.Chains = append(c.plan.Chains, chain)
 	c.rules = append(c.rules, rules)
 	c.directions(s, &chain, ingress(rules), mods)

@@ -52,6 +52,7 @@ func (d *decoder) spec(root *value) Spec {
 				{"functions", required, func(v *value, path string) { s.Functions = d.functions(v, path) }},
 				{"egress", required, func(v *value, path string) { s.Egress = d.port(v, path) }},
 				{"return", optional, func(v *value, path string) { s.Return = d.way(v, path, &s) }},
+				{"addresses", optional, func(v *value, path string) { s.Addresses = d.addresses(v, path) }},
 				{"budget", optional, func(v *value, path string) { s.Budget = d.duration(v, path, MinBudget, MaxBudget) }},
 				{"flows", optional, func(v *value, path string) { s.Flows = d.integer(v, path, 1, MaxFlows) }},
 				{"unmatched", optional, func(v *value, path string) {

@@ -49,6 +49,8 @@ type Chain struct {
 	// Ports has bit i set when the chain takes packets in from port i or sends
 	// them out there by default: the ports that its tenant has a say in.
 	Ports uint64
+	// Addresses are those that the chain stands for, by port.
+	Addresses []PortAddress
 	// Budget is the time one function may take for one burst.
 	Budget time.Duration
 	// Binds says that a function may add tuples to its flows

@@ -62,6 +62,10 @@ type Spec struct {
 	// Flows is the most flows at a time whose state the functions keep. It
 	// means nothing when none of them keeps any.
 	Flows int
+	// Addresses are those that the chain stands for: the pool of an address
+	// translation, the virtual addresses of a load balancer. A routed port's
+	// host answers ARP and neighbour discovery for them.
+	Addresses []Address
 	// Unmatched says what becomes of packets that no chain claims, on the
 	// ports where this chain takes packets in.
 	Unmatched Unmatched

@@ -138,8 +138,6 @@ func (e *Engine) route(ports []Port) (err error) {
 		links[i] = p.Ifindex
 		if p.Routed {
 			e.routed |= 1 << i
-		} else if len(p.Proxy) > 0 {
-			return fmt.Errorf("port %s: addresses to answer for, on a port that is not routed", e.plan.Ports[i].Name)
 		}
 	}
 	if e.routed == 0 {
@@ -149,10 +147,14 @@ func (e *Engine) route(ports []Port) (err error) {
 		return err
 	}
 	e.connected.push(e.routes.Close)
-	for i, p := range ports {
-		for _, prefix := range p.Proxy {
-			if err := e.routes.AddProxy(i, prefix); err != nil {
-				return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
+	for i := range e.plan.Chains {
+		c := &e.plan.Chains[i]
+		for _, a := range c.Addresses {
+			if !ports[a.Port].Routed {
+				continue // hosts of the link answer for them, or nobody
+			}
+			if err := e.routes.AddProxy(a.Port, a.Prefix); err != nil {
+				return fmt.Errorf("chain %s, port %s: %w", c.Title(), e.plan.Ports[a.Port].Name, err)
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"fmt"
-	"net/netip"
 
 	"sfc/bpf"
 	"sfc/chains"
@@ -61,12 +60,10 @@ type Port struct {
 	// Routed says that frames which leave here get the Ethernet addresses of
 	// their next hop, by the routes and neighbours of the namespace. The kernel
 	// answers ARP and neighbour discovery for the port's addresses: the chains
-	// must pass such frames to it. Default: frames keep the addresses they came
-	// with, as on a wire.
+	// must pass such frames to it. It answers for the addresses that chains
+	// stand for, too. Default: frames keep the addresses they came with, as on
+	// a wire.
 	Routed bool
-	// Proxy are addresses behind the chains, such as a translation's pool, for
-	// which the kernel answers as for the port's own. Only on routed ports.
-	Proxy []netip.Prefix
 	// SendOnly leaves the steering program away: nothing is taken in here.
 	SendOnly bool
 }
