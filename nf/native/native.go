@@ -27,6 +27,7 @@ type Function struct {
 	frames   []byte
 	decide   decider
 	counters []uint64
+	host     Host
 }
 
 // decider decides about one packet: verdict, and reason when it drops. It counts
@@ -47,6 +48,7 @@ var makers = map[string]func(config map[string]any) (decider, error){
 	"firewall":  newFirewall,
 	"flowstat":  newFlowStat,
 	"hop":       newHop,
+	"nat44":     newNAT44,
 	"ratelimit": newRateLimit,
 }
 
@@ -69,8 +71,14 @@ func New(name string, config, frames []byte) (*Function, error) {
 	if err != nil {
 		return nil, fmt.Errorf("function %q: %w: %w", name, ErrConfig, err)
 	}
-	return &Function{frames: frames, decide: d, counters: make([]uint64, nf.NumCounters)}, nil
+	return &Function{frames: frames, decide: d, counters: make([]uint64, nf.NumCounters), host: nobody{}}, nil
 }
+
+// Ask gives the function a host to ask. Without one it is refused everything.
+func (f *Function) Ask(h Host) { f.host = h }
+
+// Asks says whether the function called name asks its host for anything.
+func Asks(name string) bool { return name == "lb4" || name == "nat44" }
 
 // Process writes a verdict, and a reason where it drops, into every descriptor,
 // and may rewrite the frames' bytes.
@@ -78,7 +86,7 @@ func (f *Function) Process(descs []packet.Desc) {
 	for i := range descs {
 		d := &descs[i]
 		start := int(d.Chunk) - nf.FramesStart + int(d.Off)
-		v := view{Desc: d, frame: f.frames[start : start+int(d.Len)]}
+		v := view{Desc: d, frame: f.frames[start : start+int(d.Len)], index: i, host: f.host}
 		d.Verdict, d.Reason = f.decide.decide(&v, f.counters)
 	}
 }
@@ -104,6 +112,8 @@ func (f *Function) Close() error { return nil }
 type view struct {
 	*packet.Desc
 	frame []byte
+	index int // in the burst
+	host  Host
 }
 
 // at returns size bytes at an offset of the chunk, nil when they are not all in

@@ -9,7 +9,7 @@ import (
 )
 
 func TestNewErrors(t *testing.T) {
-	if _, err := New("nat", nil, nil); !errors.Is(err, ErrUnknown) {
+	if _, err := New("nat64", nil, nil); !errors.Is(err, ErrUnknown) {
 		t.Errorf("unknown function: %v", err)
 	}
 	for _, config := range []string{``, `[]`, `{`, `{"decrement":1}`, `{"decrement":true,"decrement":true}`, `{} {}`} {
@@ -21,7 +21,7 @@ func TestNewErrors(t *testing.T) {
 
 // Every function decides about every packet, whatever the descriptor says.
 func TestEveryPacketGetsAVerdict(t *testing.T) {
-	configs := map[string]string{"acl": `{"default":"deny"}`, "dnsguard": `{}`, "firewall": `{}`, "flowstat": `{}`, "hop": `{}`, "ratelimit": `{"rate":1}`}
+	configs := map[string]string{"acl": `{"default":"deny"}`, "dnsguard": `{}`, "firewall": `{}`, "flowstat": `{}`, "hop": `{}`, "nat44": `{"inside":["10.0.0.0/8"],"pool":["192.0.2.1"]}`, "ratelimit": `{"rate":1}`}
 	frames := make([]byte, packet.ChunkSize)
 	for _, name := range Names() {
 		f, err := New(name, []byte(configs[name]), frames)

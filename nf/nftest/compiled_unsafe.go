@@ -36,6 +36,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -54,6 +55,9 @@ type Compiled struct {
 	configure, handler unsafe.Pointer
 	flowEnd            unsafe.Pointer // nil: the function has none
 	manifest           *nf.Manifest
+	host               unsafe.Pointer // where the library looks for its host
+	link               *hostLink      // nil: the function does not bind
+	room               Room
 	slotBytes          int    // per flow, as configured
 	ns                 uint64 // spent in the function
 }
@@ -99,7 +103,7 @@ func LoadCompiled(path string, manifest *nf.Manifest) (*Compiled, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map the guest's memory: %w", err)
 	}
-	c := &Compiled{mem: mem, manifest: manifest, w: window{packet.DescsAt(mem[nf.DescStart:]), mem[nf.FramesStart:nf.PrivateStart]}}
+	c := &Compiled{mem: mem, manifest: manifest, w: window{descs: packet.DescsAt(mem[nf.DescStart:]), frames: mem[nf.FramesStart:nf.PrivateStart]}}
 	if err := c.load(path); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -115,7 +119,7 @@ func (c *Compiled) load(path string) error {
 		return fmt.Errorf("load %s: %s", path, C.GoString(C.dlerror()))
 	}
 	symbols := map[string]*unsafe.Pointer{
-		nf.ExportConfigure: &c.configure, nf.ExportProcess: &c.handler, nf.ExportFlowEnd: &c.flowEnd, "sfc_base": nil,
+		nf.ExportConfigure: &c.configure, nf.ExportProcess: &c.handler, nf.ExportFlowEnd: &c.flowEnd, "sfc_base": nil, "sfc_host": &c.host,
 	}
 	for symbol, where := range symbols {
 		s := C.CString(symbol)
@@ -141,6 +145,16 @@ func (c *Compiled) Configure(config []byte) error {
 		return fmt.Errorf("clear the flow state: %w", err)
 	}
 	c.slotBytes = c.manifest.FlowState(config)
+	if err := c.unlink(); err != nil {
+		return err
+	}
+	if slices.Contains(c.manifest.Capabilities, nf.CapabilityBind) {
+		l, err := newLive(c.room)
+		if err != nil {
+			return err
+		}
+		c.w.live, c.link = l, newHostLink(c.host, l)
+	}
 	copy(c.mem[nf.ConfigStart:nf.ConfigStart+nf.ConfigMax], config)
 	if code := C.call_configure(c.configure, nf.ConfigStart, C.uint32_t(len(config))); code != 0 {
 		return &RefusedError{Code: int32(code)}
@@ -150,8 +164,19 @@ func (c *Compiled) Configure(config []byte) error {
 
 // Process is Runner's.
 func (c *Compiled) Process(packets []Packet) []Result {
-	return c.w.process(packets, func(descs []packet.Desc) { c.Burst(len(descs)) })
+	return c.w.process(packets, func(descs []packet.Desc) { c.Burst(len(descs)) }, c.FlowEnd)
 }
+
+// unlink gives back what the last configuration took.
+func (c *Compiled) unlink() error {
+	link, l := c.link, c.w.live
+	c.link, c.w.live = nil, nil
+	link.close()
+	return l.close()
+}
+
+// Limit is Limiter's.
+func (c *Compiled) Limit(room Room) { c.room = room }
 
 // Fill lays out one burst, at most packet.BurstSize packets, for [Compiled.Burst].
 func (c *Compiled) Fill(packets []Packet) []packet.Desc { return c.w.fill(packets) }
@@ -189,14 +214,15 @@ func (c *Compiled) Counters() []uint64 {
 
 // Close unloads the library and unmaps the memory.
 func (c *Compiled) Close() error {
+	err := c.unlink()
 	if c.lib != nil {
 		C.dlclose(c.lib)
 		c.lib = nil
 	}
 	if c.mem == nil {
-		return nil
+		return err
 	}
 	mem := c.mem
 	c.mem = nil
-	return unix.Munmap(mem)
+	return errors.Join(err, unix.Munmap(mem))
 }

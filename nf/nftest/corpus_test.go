@@ -26,7 +26,7 @@ var _ chains.Function = (*native.Function)(nil)
 // can run, the reference first.
 func runners(tb testing.TB, name string) []Runner {
 	tb.Helper()
-	all := []Runner{NewReference(name), newSandboxed(tb, name)}
+	all := []Runner{newReference(tb, name), newSandboxed(tb, name)}
 	if err := compiler(); err != nil {
 		tb.Logf("not compared with a native build: %v", err)
 		return all
@@ -74,6 +74,18 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// newReference returns a function's reference.
+func newReference(tb testing.TB, name string) *Reference {
+	tb.Helper()
+	r := NewReference(name)
+	tb.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return r
 }
 
 // newCompiled returns a catalogue function compiled for this machine; it skips
@@ -190,6 +202,11 @@ var configs = map[string][]string{
 		`{"src_mac":"02:aa:bb:cc:dd:ee","dst_mac":"02:11:22:33:44:55"}`,
 		`{"decrement":false,"dst_mac":"02:11:22:33:44:FF"}`,
 	},
+	"nat44": {
+		`{"inside":["10.0.0.0/8","172.16.0.0/12","192.168.0.0/16"],"pool":["203.0.113.0/28"],"filtering":"endpoint_independent"}`,
+		`{"inside":["10.0.0.0/8","172.16.0.0/12","192.168.0.0/16"],"pool":["203.0.113.0-203.0.113.1"],"others":"pass","ports":"1000-1100"}`,
+		`{"inside":["10.0.0.0/24"],"pool":["203.0.113.1"],"mapping":"address_and_port_dependent","ports":"4000-4100"}`,
+	},
 	"dnsguard": {
 		`{"block":["com","example.org"]}`,
 		`{"block":["skype.com.","microsoft.com","local"],"ports":[53,5353,137],"malformed":"pass"}`,
@@ -219,9 +236,13 @@ func TestCaptures(t *testing.T) {
 }
 
 // TestBurstsDoNotMatter runs real traffic in bursts of random size: decisions
-// must not depend on how packets fall into bursts.
+// must not depend on how packets fall into bursts. Those of functions that bind
+// tuples do: they hold from the next burst on.
 func TestBurstsDoNotMatter(t *testing.T) {
 	for _, name := range native.Names() {
+		if native.Asks(name) {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			r := newSandboxed(t, name)
 			rng := rand.New(rand.NewPCG(1, 2))

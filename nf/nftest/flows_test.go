@@ -160,6 +160,9 @@ func (g gen) icmpError(of Packet, now uint64) Packet {
 
 // traffic draws packets that make sense to a function.
 func (g gen) traffic(tb testing.TB, function string, n int) []Packet {
+	if d := dialogs[function]; d != nil {
+		return g.replay(tb, function, d(g), n)
+	}
 	if stateful[function] && (function != "ratelimit" || g.oneIn(2)) {
 		return g.talks(tb, n)
 	}

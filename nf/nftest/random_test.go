@@ -65,7 +65,7 @@ func TestNoUndefinedBehaviour(t *testing.T) {
 			checked := newCompiled(t, name, "-fsanitize=undefined", "-fsanitize-trap=undefined")
 			for i := range uint64(100) {
 				g := newGen(seed + i)
-				Compare(t, g.config(name), g.traffic(t, name, 1+g.IntN(100)), NewReference(name), checked)
+				Compare(t, g.config(name), g.traffic(t, name, 1+g.IntN(100)), newReference(t, name), checked)
 			}
 		})
 	}
@@ -99,4 +99,5 @@ func FuzzRateLimit(f *testing.F) { fuzz(f, "ratelimit") }
 func FuzzFirewall(f *testing.F)  { fuzz(f, "firewall") }
 func FuzzFlowStat(f *testing.F)  { fuzz(f, "flowstat") }
 func FuzzHop(f *testing.F)       { fuzz(f, "hop") }
+func FuzzNAT44(f *testing.F)     { fuzz(f, "nat44") }
 func FuzzDNSGuard(f *testing.F)  { fuzz(f, "dnsguard") }

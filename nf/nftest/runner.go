@@ -23,6 +23,10 @@ type Runner interface {
 	FlowEnd(flows []uint32)
 }
 
+// Limiter is a Runner that can give its function little room for tuples and
+// claims, from the next Configure on.
+type Limiter interface{ Limit(Room) }
+
 // MaxFlows is the most flows that a runner has state for.
 const MaxFlows = 1 << 16
 
@@ -42,6 +46,9 @@ type Counter interface {
 // Packet is a frame with what the engine tells a function about it.
 type Packet struct {
 	Frame []byte
+	// Whole is the frame that the flow is looked up by, when a function in front
+	// is to have changed it since; nil: Frame.
+	Whole []byte
 	// L3 and L4 are offsets in the frame, as in packet.Info.
 	L3, L4 uint16
 	Proto  uint8
@@ -49,7 +56,8 @@ type Packet struct {
 	VLAN   uint16
 	InPort uint16
 	RxNs   uint64
-	// Flow is the number of the packet's flow, from 1 to MaxFlows; 0: none.
+	// Flow is the number of the packet's flow, from 1 to MaxFlows; 0: none. For
+	// functions that bind tuples it is looked up, whatever stands here.
 	Flow uint32
 }
 

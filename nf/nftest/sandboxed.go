@@ -3,6 +3,7 @@ package nftest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sfc/dataplane/arena"
@@ -22,6 +23,7 @@ type Sandboxed struct {
 	w      window
 	group  *wasm.Group // nil until configured
 	burst  packet.Burst
+	room   Room
 }
 
 // NewSandboxed compiles a module. The runtime is the caller's; the caller closes
@@ -42,7 +44,7 @@ func NewSandboxed(rt *wasm.Runtime, module []byte) (_ *Sandboxed, err error) {
 	if s.mem.Frames, err = arena.Open("frames", framesBytes, arena.Options{}); err != nil {
 		return nil, err
 	}
-	s.w = window{s.mem.Descs(), s.mem.Frames.Bytes()}
+	s.w = window{descs: s.mem.Descs(), frames: s.mem.Frames.Bytes()}
 	return s, nil
 }
 
@@ -52,11 +54,17 @@ func (s *Sandboxed) Configure(config []byte) error {
 		return err
 	}
 	hop := wasm.Hop{Name: s.module.Manifest.Name, Module: s.module, Config: config}
-	group, err := s.rt.NewGroup(s.mem, []wasm.Hop{hop}, wasm.GroupOptions{
-		Tenant: "test", TimeEvery: 1, Budget: budget, ConfigureBudget: budget, Flows: MaxFlows,
-	})
+	opts := wasm.GroupOptions{Tenant: "test", TimeEvery: 1, Budget: budget, ConfigureBudget: budget, Flows: MaxFlows}
+	if slices.Contains(s.module.Manifest.Capabilities, nf.CapabilityBind) {
+		l, err := newLive(s.room)
+		if err != nil {
+			return err
+		}
+		s.w.live, opts.Grants = l, l.grants()
+	}
+	group, err := s.rt.NewGroup(s.mem, []wasm.Hop{hop}, opts)
 	if err != nil {
-		return err
+		return errors.Join(err, s.closeGroup())
 	}
 	s.group = group
 	return nil
@@ -80,6 +88,9 @@ func (s *Sandboxed) Process(packets []Packet) []Result {
 			}
 			out = append(out, r)
 		}
+		if s.w.live != nil {
+			s.FlowEnd(s.w.live.settle())
+		}
 	}
 	return out
 }
@@ -89,6 +100,7 @@ func (s *Sandboxed) Fill(packets []Packet) []packet.Desc {
 	descs := s.w.fill(packets)
 	s.burst.N = uint32(len(descs))
 	for i, d := range descs {
+		s.burst.Slot[i] = d.Slot
 		s.burst.Frames[i] = packet.Frame{Chunk: d.Chunk - nf.FramesStart, Off: d.Off, Len: d.Len}
 	}
 	return descs
@@ -98,7 +110,13 @@ func (s *Sandboxed) Fill(packets []Packet) []packet.Desc {
 func (s *Sandboxed) Burst(n int) {
 	s.burst.N = uint32(n)
 	s.group.Process(&s.burst)
+	if s.w.live != nil {
+		s.group.ApplyBinds(s.w.live.table)
+	}
 }
+
+// Limit is Limiter's.
+func (s *Sandboxed) Limit(room Room) { s.room = room }
 
 // FlowEnd is Runner's.
 func (s *Sandboxed) FlowEnd(flows []uint32) { s.group.FlowEnd(slots(flows)) }
@@ -129,15 +147,14 @@ func (s *Sandboxed) Counters() []uint64 {
 }
 
 func (s *Sandboxed) closeGroup() error {
-	if s.group == nil {
-		return nil
+	group, l := s.group, s.w.live
+	s.group, s.w.live = nil, nil
+	if group != nil {
+		if err := group.Close(); err != nil {
+			return fmt.Errorf("close the instance: %w", err)
+		}
 	}
-	group := s.group
-	s.group = nil
-	if err := group.Close(); err != nil {
-		return fmt.Errorf("close the instance: %w", err)
-	}
-	return nil
+	return l.close()
 }
 
 // Close frees instance, module and memory.

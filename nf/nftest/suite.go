@@ -13,6 +13,11 @@ type Case struct {
 	Name    string
 	Config  string
 	Packets []Packet
+	// Apart says that every packet is a burst of its own: what a function binds
+	// to a flow holds from the next burst on.
+	Apart bool
+	// Room, when not zero, is what the function may give its flows.
+	Room Room
 	// Want holds one verdict per packet.
 	Want []Want
 	// End are flows that end after the packets.
@@ -41,6 +46,9 @@ func Drop(reason uint16) Want { return Want{Verdict: packet.Drop, Reason: reason
 func Run(t *testing.T, r Runner, cases []Case) {
 	for _, tc := range cases {
 		t.Run(tc.Name, func(t *testing.T) {
+			if l, ok := r.(Limiter); ok {
+				l.Limit(tc.Room)
+			}
 			err := r.Configure([]byte(tc.Config))
 			if (err != nil) != tc.Refused {
 				t.Fatalf("configure %s: error %v, want refused %v", tc.Config, err, tc.Refused)
@@ -48,7 +56,7 @@ func Run(t *testing.T, r Runner, cases []Case) {
 			if tc.Refused {
 				return
 			}
-			got := r.Process(tc.Packets)
+			got := process(r, tc)
 			if len(got) != len(tc.Want) {
 				t.Fatalf("%d results for %d wanted", len(got), len(tc.Want))
 			}
@@ -68,6 +76,18 @@ func Run(t *testing.T, r Runner, cases []Case) {
 			}
 		})
 	}
+}
+
+// process runs a case's packets.
+func process(r Runner, tc Case) []Result {
+	if !tc.Apart {
+		return r.Process(tc.Packets)
+	}
+	var out []Result
+	for i := range tc.Packets {
+		out = append(out, r.Process(tc.Packets[i:i+1])...)
+	}
+	return out
 }
 
 // Compare runs the packets on every runner and checks that all agree with the

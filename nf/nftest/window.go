@@ -13,11 +13,16 @@ const framesBytes = packet.BurstSize * packet.ChunkSize
 type window struct {
 	descs  *[packet.BurstSize]packet.Desc
 	frames []byte // the frame region, at least framesBytes
+	live   *live  // nil: packets name their flows themselves
 }
 
 // fill writes the packets, at most packet.BurstSize, into the first chunks and
-// their descriptors. Longer frames than a chunk holds are cut.
+// their descriptors. Longer frames than a chunk holds are cut. Where flows are
+// live it begins a burst, which settle ends.
 func (w window) fill(packets []Packet) []packet.Desc {
+	if w.live != nil {
+		packets = w.live.find(packets)
+	}
 	descs := w.descs[:len(packets)]
 	for i, p := range packets {
 		frame := p.Frame[:min(len(p.Frame), packet.MaxFrame)]
@@ -50,8 +55,8 @@ func (w window) frame(i int, off, n uint16) []byte {
 }
 
 // process runs packets through call burst by burst and returns what their
-// descriptors say afterwards.
-func (w window) process(packets []Packet, call func(descs []packet.Desc)) []Result {
+// descriptors say afterwards. Flows that end it hands to end.
+func (w window) process(packets []Packet, call func(descs []packet.Desc), end func(flows []uint32)) []Result {
 	out := make([]Result, 0, len(packets))
 	for start := 0; start < len(packets); start += packet.BurstSize {
 		descs := w.fill(packets[start:min(start+packet.BurstSize, len(packets))])
@@ -62,6 +67,9 @@ func (w window) process(packets []Packet, call func(descs []packet.Desc)) []Resu
 				r.Frame = w.frame(i, d.Off, d.Len)
 			}
 			out = append(out, r)
+		}
+		if w.live != nil {
+			end(w.live.settle())
 		}
 	}
 	return out

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// session.h: what is kept of a flow, and how its packets are rewritten by it:
+// addresses, ports or identifiers, and every checksum that covers them, also in
+// the packet that an ICMP error quotes.
+#ifndef NAT44_SESSION_H
+#define NAT44_SESSION_H
+
+#include "sfc_inet.h"
+
+enum reason {
+	PASSES,
+	PORT_EXHAUSTED,
+	NO_MAPPING,
+	FILTERED,
+	BIND_FAILED,
+	NOT_TRANSLATABLE,
+	WRONG_ADDRESS,
+	NO_FLOW,
+	NOT_INSIDE,
+};
+
+// States of a flow. Zero is one that nothing was decided about.
+enum state {
+	UNDECIDED,
+	UNTOUCHED,  // not ours, and such packets pass
+	TRANSLATED, // packets of both directions
+	WAITING,    // hairpin: forward packets once the other side let them in
+};
+
+// What of a transport header is rewritten.
+enum kind {
+	ADDRESSES, // nothing
+	PORTS,     // TCP and UDP
+	QUERY,     // identifier of an ICMP query
+};
+
+enum { PROTO_DCCP = 33, PROTO_AH = 51, PROTO_UDPLITE = 136 };
+
+// session is a translation. A pair is what a packet of the flow's direction
+// shows, source in the low half, as the bytes lie in the packet; of a query
+// both ports are its identifier. Index 0 is before translation, 1 behind it.
+struct session {
+	uint64_t addrs[2];
+	uint32_t ports[2];
+	uint8_t state; // enum state
+	uint8_t proto; // IANA number
+	uint8_t kind;  // enum kind
+	uint8_t unused[5];
+};
+
+_Static_assert(sizeof(struct session) == 32, "the manifest's flow_state_bytes");
+
+static inline uint64_t turn64(uint64_t pair) { return pair << 32 | pair >> 32; }
+static inline uint32_t turn32(uint32_t pair) { return pair << 16 | pair >> 16; }
+
+// Sums of 16-bit words in ones' complement (RFC 1071), not folded, in the order
+// of bytes that the machine loads: such a sum is the same in any order.
+static inline uint32_t sum64(uint64_t v) {
+	return (uint32_t)(v & 0xffff) + (uint32_t)(v >> 16 & 0xffff) + (uint32_t)(v >> 32 & 0xffff) + (uint32_t)(v >> 48);
+}
+
+static inline uint32_t sum32(uint32_t v) { return (v & 0xffff) + (v >> 16); }
+
+// change64 and its kin are what a checksum has to add when v became w (RFC
+// 1624, equation 3).
+static inline uint32_t change64(uint64_t v, uint64_t w) { return sum64(~v) + sum64(w); }
+static inline uint32_t change32(uint32_t v, uint32_t w) { return sum32(~v) + sum32(w); }
+static inline uint32_t change16(uint16_t v, uint16_t w) { return (uint32_t)(uint16_t)~v + w; }
+
+// summed applies changes to the checksum at p and returns its own change.
+static inline uint32_t summed(uint8_t *p, uint32_t change) {
+	uint16_t old = sfc_le16(p);
+	uint32_t sum = (uint16_t)~old + change;
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sfc_put_le16(p, (uint16_t)~sum);
+	return change16(old, (uint16_t)~sum);
+}
+
+// summed_udp does the same for UDP, where 0 is no checksum, and one that comes
+// out as 0 is sent as 0xffff (RFC 768).
+static inline uint32_t summed_udp(uint8_t *p, uint32_t change) {
+	uint16_t old = sfc_le16(p);
+	if (!old)
+		return 0;
+	summed(p, change);
+	if (!sfc_le16(p))
+		sfc_put_le16(p, 0xffff);
+	return change16(old, sfc_le16(p));
+}
+
+// summed_l4 corrects the checksum of a transport header at h of which size bytes
+// are there, and returns its change; 0 when it has none, or not here. ICMP's and
+// SCTP's do not cover addresses; SCTP's ports stay.
+static inline uint32_t summed_l4(uint8_t *h, uint32_t size, uint8_t proto, uint32_t addrs, uint32_t ports) {
+	switch (proto) {
+	case SFC_PROTO_TCP:
+		return size >= 18 ? summed(h + 16, addrs + ports) : 0;
+	case SFC_PROTO_UDP:
+		return size >= 8 ? summed_udp(h + 6, addrs + ports) : 0;
+	case SFC_PROTO_ICMP:
+		return size >= 4 && ports ? summed(h + 2, ports) : 0;
+	case PROTO_DCCP: case PROTO_UDPLITE:
+		return size >= 8 ? summed(h + 6, addrs) : 0;
+	}
+	return 0;
+}
+
+// way is where a pair was and what it becomes, for packets of a direction.
+struct way {
+	uint64_t addrs[2];
+	uint32_t ports[2];
+};
+
+static inline struct way way_of(const struct session *s, bool reverse) {
+	if (reverse)
+		return (struct way){{turn64(s->addrs[1]), turn64(s->addrs[0])}, {turn32(s->ports[1]), turn32(s->ports[0])}};
+	return (struct way){{s->addrs[0], s->addrs[1]}, {s->ports[0], s->ports[1]}};
+}
+
+// transport returns the transport header of which the translation reads and
+// writes up to size bytes, NULL when they are not all there behind the IP header.
+static inline uint8_t *transport(const struct sfc_desc *d, uint32_t l4, uint32_t size) {
+	return l4 >= d->l3 + sizeof(struct sfc_ip4) ? sfc_header(d, l4, size) : NULL;
+}
+
+// rewrite translates a packet of the flow that is not an ICMP error.
+static inline enum reason rewrite(const struct sfc_desc *d, const struct session *s) {
+	uint8_t *h, *ip = sfc_header(d, d->l3, sizeof(struct sfc_ip4));
+	if (!ip)
+		return NOT_TRANSLATABLE;
+	struct way p = way_of(s, d->flags & SFC_REVERSE);
+	if (sfc_le64(ip + 12) != p.addrs[0] || d->proto != s->proto)
+		return WRONG_ADDRESS;
+	uint32_t addrs = change64(p.addrs[0], p.addrs[1]);
+	if (d->flags & SFC_LATER_FRAG)
+		;
+	else if (s->kind == PORTS) {
+		if (!(h = transport(d, d->l4, s->proto == SFC_PROTO_TCP ? sizeof(struct sfc_tcp) : sizeof(struct sfc_udp))))
+			return NOT_TRANSLATABLE;
+		if (sfc_le32(h) != p.ports[0])
+			return WRONG_ADDRESS;
+		uint32_t both = addrs + change32(p.ports[0], p.ports[1]);
+		sfc_put_le32(h, p.ports[1]);
+		if (s->proto == SFC_PROTO_TCP)
+			summed(h + 16, both);
+		else
+			summed_udp(h + 6, both);
+	} else if (s->kind == QUERY) {
+		if (!(h = transport(d, d->l4, 8)))
+			return NOT_TRANSLATABLE;
+		if (sfc_le16(h + 4) != (uint16_t)p.ports[0])
+			return WRONG_ADDRESS;
+		sfc_put_le16(h + 4, (uint16_t)p.ports[1]);
+		summed(h + 2, change16((uint16_t)p.ports[0], (uint16_t)p.ports[1]));
+	} else if (s->proto == PROTO_DCCP || s->proto == PROTO_UDPLITE) {
+		if (!(h = transport(d, d->l3 + (ip[0] & 15) * 4u, 8)))
+			return NOT_TRANSLATABLE;
+		summed(h + 6, addrs);
+	}
+	sfc_put_le64(ip + 12, p.addrs[1]);
+	summed(ip + 10, addrs);
+	return PASSES;
+}
+
+// rewrite_error translates an ICMP error about a packet of the flow (RFC 5508,
+// section 4). It travels against that packet, which is quoted as it left here:
+// the quote becomes what it was before, and the error goes to who sent it. If
+// the quoted packet's destination is hidden behind an address, the error comes
+// from that address.
+static __attribute__((noinline)) enum reason rewrite_error(const struct sfc_desc *d, const struct session *s) {
+	uint8_t *ip = sfc_header(d, d->l3, sizeof(struct sfc_ip4)), *icmp = transport(d, d->l4, 8);
+	if (!ip || !icmp || d->proto != SFC_PROTO_ICMP)
+		return NOT_TRANSLATABLE;
+	uint32_t end = d->l3 + sfc_be16(ip + 2), at = d->l4 + 8u;
+	end = end < sfc_end(d) ? end : sfc_end(d);
+	if (at + sizeof(struct sfc_ip4) > end)
+		return NOT_TRANSLATABLE;
+	uint8_t *q = icmp + 8, *h = q + (q[0] & 15) * 4u;
+	uint32_t size = (q[0] & 15) * 4u, need = s->kind == PORTS ? 4 : s->kind == QUERY ? 6 : 0;
+	if (q[0] >> 4 != 4 || size < sizeof(struct sfc_ip4) || at + size + need > end)
+		return NOT_TRANSLATABLE;
+
+	struct way back = way_of(s, !(d->flags & SFC_REVERSE)); // the quoted packet's way
+	uint64_t from = back.addrs[1], to = back.addrs[0], outer = sfc_le64(ip + 12);
+	uint32_t ports_from = back.ports[1], ports_to = back.ports[0], ports = 0;
+	if (sfc_le64(q + 12) != from || q[9] != s->proto || (uint32_t)(outer >> 32) != (uint32_t)from)
+		return WRONG_ADDRESS;
+	if (s->kind == PORTS) {
+		if (sfc_le32(h) != ports_from)
+			return WRONG_ADDRESS;
+		sfc_put_le32(h, ports_to);
+		ports = change32(ports_from, ports_to);
+	} else if (s->kind == QUERY) {
+		if (sfc_le16(h + 4) != (uint16_t)ports_from)
+			return WRONG_ADDRESS;
+		sfc_put_le16(h + 4, (uint16_t)ports_to);
+		ports = change16((uint16_t)ports_from, (uint16_t)ports_to);
+	}
+	uint32_t addrs = change64(from, to);
+	sfc_put_le64(q + 12, to);
+	uint32_t quote = addrs + ports + summed(q + 10, addrs);
+	quote += summed_l4(h, end - at - size, s->proto, addrs, ports);
+	summed(icmp + 2, quote);
+
+	uint32_t source = from >> 32 == to >> 32 ? (uint32_t)outer : (uint32_t)(to >> 32);
+	uint64_t now = source | to << 32;
+	sfc_put_le64(ip + 12, now);
+	summed(ip + 10, change64(outer, now));
+	return PASSES;
+}
+
+#endif
