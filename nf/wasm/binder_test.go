@@ -171,6 +171,18 @@ func (g *giver) run(apply bool, gives ...give) []uint64 {
 
 // process is run up to the end of the function.
 func (g *giver) process(gives []give) []uint64 {
+	g.lay(gives)
+	g.group.Process(&g.burst)
+	region := g.mem.Frames.Bytes()
+	answers := make([]uint64, len(gives))
+	for k := range gives {
+		answers[k] = binary.LittleEndian.Uint64(g.burst.Frames[k].Bytes(region)[72:])
+	}
+	return answers
+}
+
+// lay lays a burst out.
+func (g *giver) lay(gives []give) {
 	frames := make([][]byte, len(gives))
 	for k, o := range gives {
 		if frames[k] = make([]byte, 60); o.flow != 0 {
@@ -192,12 +204,6 @@ func (g *giver) process(gives []give) []uint64 {
 		// What the descriptor says is not what counts.
 		g.mem.Descs()[k].Slot = o.wantSlot
 	}
-	g.group.Process(&g.burst)
-	answers := make([]uint64, len(gives))
-	for k := range gives {
-		answers[k] = binary.LittleEndian.Uint64(g.burst.Frames[k].Bytes(region)[72:])
-	}
-	return answers
 }
 
 func (g *giver) verify() {
