@@ -34,6 +34,9 @@ type Packet struct {
 	// OrigLen is the length of the packet on the wire in bytes, at least
 	// len(Data).
 	OrigLen int
+	// Interface is where the packet was seen: an index into the interfaces of
+	// its pcapng section, 0 in a pcap file.
+	Interface int
 }
 
 // Cut reports whether the capture's snap length cut the packet's end off.

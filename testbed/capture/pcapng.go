@@ -180,7 +180,9 @@ func (ng *ngReader) packet(typ uint32) (Packet, error) {
 		return Packet{}, ng.corrupt("time stamp %d of packet %d lies outside 1970 to 2262", ticks, ng.packets+1)
 	}
 	ng.lastNs = ns
-	return ng.packetData(ng.order.Uint32(b[12:]), ng.order.Uint32(b[16:]))
+	p, err := ng.packetData(ng.order.Uint32(b[12:]), ng.order.Uint32(b[16:]))
+	p.Interface = int(id)
+	return p, err
 }
 
 // simplePacket reads a simple packet block: original length and data, cut at

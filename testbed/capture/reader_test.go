@@ -24,30 +24,30 @@ func TestReadFormats(t *testing.T) {
 		in   *pcapFile
 		want []Packet
 	}{
-		{"pcap microseconds", newPcap(le, magicMicro, 1).record(7, 5, 3, 3, "abc"), []Packet{{7_000_005_000, []byte("abc"), 3}}},
-		{"pcap microseconds, swapped", newPcap(be, magicMicro, 1).record(7, 5, 3, 9, "abc"), []Packet{{7_000_005_000, []byte("abc"), 9}}},
-		{"pcap nanoseconds", newPcap(le, magicNano, 1).record(7, 5, 1, 1, "a"), []Packet{{7_000_000_005, []byte("a"), 1}}},
-		{"pcap nanoseconds, swapped", newPcap(be, magicNano, 1).record(7, 5, 1, 1, "a"), []Packet{{7_000_000_005, []byte("a"), 1}}},
-		{"pcap with FCS bits beside the link type", newPcap(le, magicMicro, 0x24000001).record(1, 0, 1, 1, "a"), []Packet{{1e9, []byte("a"), 1}}},
-		{"pcap, packet longer than the header's snap length", newPcap(le, magicMicro, 1).record(1, 0, 200, 200, strings.Repeat("x", 200)), []Packet{{1e9, []byte(strings.Repeat("x", 200)), 200}}},
-		{"pcap, captured more than there was", newPcap(le, magicMicro, 1).record(1, 0, 2, 1, "ab"), []Packet{{1e9, []byte("ab"), 2}}},
-		{"pcap empty packet", newPcap(le, magicMicro, 1).record(1, 0, 0, 60, ""), []Packet{{1e9, nil, 60}}},
+		{"pcap microseconds", newPcap(le, magicMicro, 1).record(7, 5, 3, 3, "abc"), []Packet{{TimeNs: 7_000_005_000, Data: []byte("abc"), OrigLen: 3}}},
+		{"pcap microseconds, swapped", newPcap(be, magicMicro, 1).record(7, 5, 3, 9, "abc"), []Packet{{TimeNs: 7_000_005_000, Data: []byte("abc"), OrigLen: 9}}},
+		{"pcap nanoseconds", newPcap(le, magicNano, 1).record(7, 5, 1, 1, "a"), []Packet{{TimeNs: 7_000_000_005, Data: []byte("a"), OrigLen: 1}}},
+		{"pcap nanoseconds, swapped", newPcap(be, magicNano, 1).record(7, 5, 1, 1, "a"), []Packet{{TimeNs: 7_000_000_005, Data: []byte("a"), OrigLen: 1}}},
+		{"pcap with FCS bits beside the link type", newPcap(le, magicMicro, 0x24000001).record(1, 0, 1, 1, "a"), []Packet{{TimeNs: 1e9, Data: []byte("a"), OrigLen: 1}}},
+		{"pcap, packet longer than the header's snap length", newPcap(le, magicMicro, 1).record(1, 0, 200, 200, strings.Repeat("x", 200)), []Packet{{TimeNs: 1e9, Data: []byte(strings.Repeat("x", 200)), OrigLen: 200}}},
+		{"pcap, captured more than there was", newPcap(le, magicMicro, 1).record(1, 0, 2, 1, "ab"), []Packet{{TimeNs: 1e9, Data: []byte("ab"), OrigLen: 2}}},
+		{"pcap empty packet", newPcap(le, magicMicro, 1).record(1, 0, 0, 60, ""), []Packet{{TimeNs: 1e9, Data: nil, OrigLen: 60}}},
 		{"pcap header only", newPcap(le, magicMicro, 1), nil},
 		{"pcapng header only", (&pcapFile{order: le}).section(), nil},
 		{"pcapng, other blocks between", (&pcapFile{order: le}).section().block(0xbad, func(b *pcapFile) { b.raw("12345678") }).
-			ifc(1, 0, nil).block(5, func(b *pcapFile) { b.raw("statistics") }).epb(0, 1, 5, 5, "hello"), []Packet{{1000, []byte("hello"), 5}}},
-		{"pcapng big endian", (&pcapFile{order: be}).section().ifc(1, 0, nil).epb(0, 1, 2, 8, "hi"), []Packet{{1000, []byte("hi"), 8}}},
+			ifc(1, 0, nil).block(5, func(b *pcapFile) { b.raw("statistics") }).epb(0, 1, 5, 5, "hello"), []Packet{{TimeNs: 1000, Data: []byte("hello"), OrigLen: 5}}},
+		{"pcapng big endian", (&pcapFile{order: be}).section().ifc(1, 0, nil).epb(0, 1, 2, 8, "hi"), []Packet{{TimeNs: 1000, Data: []byte("hi"), OrigLen: 8}}},
 		{"pcapng interfaces with their own clocks", (&pcapFile{order: le}).section().ifc(1, 0, nil).ifc(1, 0, resolution(9)).ifc(1, 0, resolution(0x80|20)).
 			epb(1, 1_000_000_007, 1, 1, "a").epb(0, 2_000_001, 1, 1, "b").epb(2, 3<<20|1<<19, 1, 1, "c"),
-			[]Packet{{1_000_000_007, []byte("a"), 1}, {2_000_001_000, []byte("b"), 1}, {3_500_000_000, []byte("c"), 1}}},
+			[]Packet{{TimeNs: 1_000_000_007, Data: []byte("a"), OrigLen: 1}, {TimeNs: 2_000_001_000, Data: []byte("b"), OrigLen: 1}, {TimeNs: 3_500_000_000, Data: []byte("c"), OrigLen: 1}}},
 		{"pcapng time offset", (&pcapFile{order: le}).section().ifc(1, 0, func(b *pcapFile) {
 			b.u16(optTSOffset).u16(8).u32(10).u32(0)
-		}).epb(0, 5, 1, 1, "a"), []Packet{{10_000_005_000, []byte("a"), 1}}},
-		{"pcapng interface of another kind without packets", (&pcapFile{order: le}).section().ifc(113, 0, nil).ifc(1, 0, nil).epb(1, 0, 1, 1, "a"), []Packet{{0, []byte("a"), 1}}},
+		}).epb(0, 5, 1, 1, "a"), []Packet{{TimeNs: 10_000_005_000, Data: []byte("a"), OrigLen: 1}}},
+		{"pcapng interface of another kind without packets", (&pcapFile{order: le}).section().ifc(113, 0, nil).ifc(1, 0, nil).epb(1, 0, 1, 1, "a"), []Packet{{TimeNs: 0, Data: []byte("a"), OrigLen: 1}}},
 		{"pcapng simple packets keep the time of the one before", (&pcapFile{order: le}).section().ifc(1, 3, nil).epb(0, 4, 1, 1, "a").
-			block(blockSimple, func(b *pcapFile) { b.u32(9).raw("xyz") }), []Packet{{4000, []byte("a"), 1}, {4000, []byte("xyz"), 9}}},
+			block(blockSimple, func(b *pcapFile) { b.u32(9).raw("xyz") }), []Packet{{TimeNs: 4000, Data: []byte("a"), OrigLen: 1}, {TimeNs: 4000, Data: []byte("xyz"), OrigLen: 9}}},
 		{"pcapng obsolete packet block", (&pcapFile{order: be}).section().ifc(1, 0, nil).
-			block(blockPacket, func(b *pcapFile) { b.u16(0).u16(77).u32(0).u32(6).u32(2).u32(2).raw("ok") }), []Packet{{6000, []byte("ok"), 2}}},
+			block(blockPacket, func(b *pcapFile) { b.u16(0).u16(77).u32(0).u32(6).u32(2).u32(2).raw("ok") }), []Packet{{TimeNs: 6000, Data: []byte("ok"), OrigLen: 2}}},
 	}
 	// Two sections of different byte order, the second with its own interfaces.
 	two := (&pcapFile{order: le}).section().ifc(1, 0, nil).epb(0, 1, 1, 1, "a")
@@ -57,7 +57,7 @@ func TestReadFormats(t *testing.T) {
 		name string
 		in   *pcapFile
 		want []Packet
-	}{"pcapng two sections", two, []Packet{{1000, []byte("a"), 1}, {2_000_000, []byte("b"), 1}}})
+	}{"pcapng two sections", two, []Packet{{TimeNs: 1000, Data: []byte("a"), OrigLen: 1}, {TimeNs: 2_000_000, Data: []byte("b"), OrigLen: 1}}})
 
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -10,24 +10,33 @@ import (
 	"strings"
 )
 
-// optComment is the option for a comment on any block.
-const optComment = 1
+// optComment is the option for a comment on any block, optName the name of an
+// interface.
+const (
+	optComment = 1
+	optName    = 2
+)
 
-// Writer writes a pcapng capture: one little-endian section, one Ethernet
-// interface with ns resolution, one enhanced packet block per packet. Equal
+// Writer writes a pcapng capture: one little-endian section, Ethernet
+// interfaces with ns resolution, one enhanced packet block per packet. Equal
 // packets give equal bytes: the file holds no dates, names or versions of the
 // machine that wrote it. It is not safe for concurrent use.
 type Writer struct {
 	w     *bufio.Writer
+	links int          // interfaces
 	close func() error // closes what Create opened, else nil
 	block []byte       // the block being put together
 	err   error        // what Write or NewWriter returned; Close does not say it again
 }
 
-// NewWriter writes the capture's header to w. The caller calls Close, which
-// does not close w.
-func NewWriter(w io.Writer) (*Writer, error) {
-	cw := &Writer{w: bufio.NewWriterSize(w, 1<<16)}
+// NewWriter writes the capture's header to w. Interfaces are named as given;
+// none stands for one without a name. The caller calls Close, which does not
+// close w.
+func NewWriter(w io.Writer, interfaces ...string) (*Writer, error) {
+	if len(interfaces) == 0 {
+		interfaces = []string{""}
+	}
+	cw := &Writer{w: bufio.NewWriterSize(w, 1<<16), links: len(interfaces)}
 
 	cw.start(blockSection)
 	cw.u32(byteOrderMagic)
@@ -39,25 +48,33 @@ func NewWriter(w io.Writer) (*Writer, error) {
 		return nil, err
 	}
 
-	cw.start(blockInterface)
-	cw.u16(linkTypeEthernet)
-	cw.u16(0)
-	cw.u32(MaxPacket)
-	cw.option(optTSResol, "\x09")
-	cw.option(optEnd, "")
-	return cw, cw.end()
+	for _, name := range interfaces {
+		cw.start(blockInterface)
+		cw.u16(linkTypeEthernet)
+		cw.u16(0)
+		cw.u32(MaxPacket)
+		if name != "" {
+			cw.option(optName, name)
+		}
+		cw.option(optTSResol, "\x09")
+		cw.option(optEnd, "")
+		if err := cw.end(); err != nil {
+			return nil, err
+		}
+	}
+	return cw, nil
 }
 
 // Create makes or truncates the file at path and writes a capture's header to
-// it. Close closes the file.
-func Create(path string) (*Writer, error) {
+// it. Close closes the file. Interfaces are as for [NewWriter].
+func Create(path string, interfaces ...string) (*Writer, error) {
 	// Not os.Create: who opens a pipe for reading too waits forever for itself
 	// when the reader has gone.
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("create capture: %w", err)
 	}
-	w, err := NewWriter(f)
+	w, err := NewWriter(f, interfaces...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("write capture %s: %w", path, err), f.Close())
 	}
@@ -65,13 +82,20 @@ func Create(path string) (*Writer, error) {
 	return w, nil
 }
 
-// Write adds a packet that was seen at timeNs (ns since 1970) and was origLen
-// bytes long on the wire, of which data is the beginning. A comment, if not
-// empty, is shown by Wireshark beside the packet; of a comment longer than the
-// format allows (65,535 bytes) the beginning is kept; bytes that are not UTF-8
-// become question marks.
+// Write is [Writer.WriteOn] for the first interface.
 func (w *Writer) Write(timeNs int64, data []byte, origLen int, comment string) error {
+	return w.WriteOn(0, timeNs, data, origLen, comment)
+}
+
+// WriteOn adds a packet that was seen on an interface, by its index, at timeNs
+// (ns since 1970) and was origLen bytes long on the wire, of which data is the
+// beginning. A comment, if not empty, is shown by Wireshark beside the packet;
+// of a comment longer than the format allows (65,535 bytes) the beginning is
+// kept; bytes that are not UTF-8 become question marks.
+func (w *Writer) WriteOn(link int, timeNs int64, data []byte, origLen int, comment string) error {
 	switch {
+	case link < 0 || link >= w.links:
+		return fmt.Errorf("write packet: interface %d, the capture has %d", link, w.links)
 	case timeNs < 0:
 		return fmt.Errorf("write packet: time %d ns is before 1970", timeNs)
 	case len(data) > MaxPacket:
@@ -80,7 +104,7 @@ func (w *Writer) Write(timeNs int64, data []byte, origLen int, comment string) e
 		return fmt.Errorf("write packet: original length %d is not between %d and 2^31-1", origLen, len(data))
 	}
 	w.start(blockEnhanced)
-	w.u32(0) // interface
+	w.u32(uint32(link))
 	w.u32(uint32(timeNs >> 32))
 	w.u32(uint32(timeNs))
 	w.u32(uint32(len(data)))

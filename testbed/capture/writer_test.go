@@ -56,9 +56,9 @@ func TestWriteRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Packet{
-		{1_700_000_000_123_456_789, []byte(frame), len(frame)},
-		{1_700_000_000_123_456_790, []byte(frame[:40]), len(frame)},
-		{1_700_000_001_000_000_000, []byte(frame), len(frame)},
+		{TimeNs: 1_700_000_000_123_456_789, Data: []byte(frame), OrigLen: len(frame)},
+		{TimeNs: 1_700_000_000_123_456_790, Data: []byte(frame[:40]), OrigLen: len(frame)},
+		{TimeNs: 1_700_000_001_000_000_000, Data: []byte(frame), OrigLen: len(frame)},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("packets (-want +got):\n%s", d)
@@ -203,5 +203,42 @@ func TestToolsReadIt(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A capture of several interfaces names them, and its packets theirs.
+func TestWriterInterfaces(t *testing.T) {
+	var file bytes.Buffer
+	w, err := NewWriter(&file, "in", "out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, link := range []int{0, 1, 0} {
+		if err := w.WriteOn(link, int64(i), []byte{byte(i)}, 1, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, link := range []int{-1, 2} {
+		if err := w.WriteOn(link, 0, nil, 0, ""); err == nil {
+			t.Errorf("interface %d: no error", link)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, option := range []string{"\x02\x00\x02\x00in", "\x02\x00\x03\x00out"} {
+		if !bytes.Contains(file.Bytes(), []byte(option)) {
+			t.Errorf("no option %q", option)
+		}
+	}
+	r, err := NewReader(&file, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, link := range []int{0, 1, 0} {
+		p, err := r.Next()
+		if err != nil || p.Interface != link || p.Data[0] != byte(i) {
+			t.Errorf("packet %d: %+v, %v", i, p, err)
+		}
 	}
 }

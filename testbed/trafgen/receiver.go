@@ -102,16 +102,25 @@ func (r *Receiver) Receive() ([][]byte, error) {
 
 // Wait returns when a frame has arrived or the timeout is over, and says which.
 func (r *Receiver) Wait(timeout time.Duration) (arrived bool, err error) {
-	fds := []unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}}
+	return Wait(timeout, r)
+}
+
+// Wait returns when a frame has arrived at any of the receivers or the timeout
+// is over, and says which.
+func Wait(timeout time.Duration, receivers ...*Receiver) (arrived bool, err error) {
+	fds := make([]unix.PollFd, len(receivers))
+	for i, r := range receivers {
+		fds[i] = unix.PollFd{Fd: int32(r.fd), Events: unix.POLLIN}
+	}
 	end := time.Now().Add(timeout)
 	for {
-		left := max(time.Until(end), 0)
-		n, err := unix.Poll(fds, int((left+time.Millisecond-1)/time.Millisecond))
+		left := unix.NsecToTimespec(int64(max(time.Until(end), 0)))
+		n, err := unix.Ppoll(fds, &left, nil)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			return false, fmt.Errorf("wait for frames on %s: %w", r.link.Name, err)
+			return false, fmt.Errorf("wait for frames on %s: %w", receivers[0].link.Name, err)
 		}
 		return n > 0, nil
 	}
