@@ -13,7 +13,7 @@ import (
 // Sizes of the memory of pins, in bytes.
 const (
 	// DefaultPinBytes is enough for 100,000 pins.
-	DefaultPinBytes = 4 << 20
+	DefaultPinBytes = 8 << 20
 	pinBucketBytes  = 128 // struct sfc_pins in steer_meta.h
 	minPinBytes     = 4 * pinBucketBytes
 	maxPinBytes     = 1 << 20 * pinBucketBytes
