@@ -39,11 +39,11 @@ func TestReadFormats(t *testing.T) {
 		{"pcapng big endian", (&pcapFile{order: be}).section().ifc(1, 0, nil).epb(0, 1, 2, 8, "hi"), []Packet{{TimeNs: 1000, Data: []byte("hi"), OrigLen: 8}}},
 		{"pcapng interfaces with their own clocks", (&pcapFile{order: le}).section().ifc(1, 0, nil).ifc(1, 0, resolution(9)).ifc(1, 0, resolution(0x80|20)).
 			epb(1, 1_000_000_007, 1, 1, "a").epb(0, 2_000_001, 1, 1, "b").epb(2, 3<<20|1<<19, 1, 1, "c"),
-			[]Packet{{TimeNs: 1_000_000_007, Data: []byte("a"), OrigLen: 1}, {TimeNs: 2_000_001_000, Data: []byte("b"), OrigLen: 1}, {TimeNs: 3_500_000_000, Data: []byte("c"), OrigLen: 1}}},
+			[]Packet{{TimeNs: 1_000_000_007, Data: []byte("a"), OrigLen: 1, Interface: 1}, {TimeNs: 2_000_001_000, Data: []byte("b"), OrigLen: 1}, {TimeNs: 3_500_000_000, Data: []byte("c"), OrigLen: 1, Interface: 2}}},
 		{"pcapng time offset", (&pcapFile{order: le}).section().ifc(1, 0, func(b *pcapFile) {
 			b.u16(optTSOffset).u16(8).u32(10).u32(0)
 		}).epb(0, 5, 1, 1, "a"), []Packet{{TimeNs: 10_000_005_000, Data: []byte("a"), OrigLen: 1}}},
-		{"pcapng interface of another kind without packets", (&pcapFile{order: le}).section().ifc(113, 0, nil).ifc(1, 0, nil).epb(1, 0, 1, 1, "a"), []Packet{{TimeNs: 0, Data: []byte("a"), OrigLen: 1}}},
+		{"pcapng interface of another kind without packets", (&pcapFile{order: le}).section().ifc(113, 0, nil).ifc(1, 0, nil).epb(1, 0, 1, 1, "a"), []Packet{{TimeNs: 0, Data: []byte("a"), OrigLen: 1, Interface: 1}}},
 		{"pcapng simple packets keep the time of the one before", (&pcapFile{order: le}).section().ifc(1, 3, nil).epb(0, 4, 1, 1, "a").
 			block(blockSimple, func(b *pcapFile) { b.u32(9).raw("xyz") }), []Packet{{TimeNs: 4000, Data: []byte("a"), OrigLen: 1}, {TimeNs: 4000, Data: []byte("xyz"), OrigLen: 9}}},
 		{"pcapng obsolete packet block", (&pcapFile{order: be}).section().ifc(1, 0, nil).
