@@ -204,8 +204,10 @@ type Memory struct {
 }
 
 // ConnectMemory gives the workers ports in memory: no kernel, no root. Packets
-// for the kernel's stack go to stack.
-func (e *Engine) ConnectMemory(ports func(Memory) []dataplane.Port, stack dataplane.Stack) (err error) {
+// for the kernel's stack go to stack. Who shares packets out to several workers
+// asks Placing and Owners; then grace returns when every packet that was counted
+// for a worker is where its port finds it. With one worker grace may be nil.
+func (e *Engine) ConnectMemory(ports func(Memory) []dataplane.Port, stack dataplane.Stack, grace func() error) (err error) {
 	if e.began {
 		return ErrConnected
 	}
@@ -220,8 +222,24 @@ func (e *Engine) ConnectMemory(ports func(Memory) []dataplane.Port, stack datapl
 	}
 	return e.newSet(func(w *worker) []dataplane.Port {
 		return ports(Memory{w.index, e.region.Bytes(), w.pool})
-	}, stack, nil)
+	}, stack, grace)
 }
+
+// Placing returns what says in which bucket a packet is counted and steered.
+// The engine is connected.
+func (e *Engine) Placing() *classify.Placing {
+	p := &classify.Placing{Key: e.key, Workers: e.opts.Workers, Chains: len(e.plan.Chains), Pins: e.pins}
+	for i := range e.plan.Paths {
+		p.PathChain = append(p.PathChain, e.plan.Paths[i].Chain)
+	}
+	for i := range e.plan.Chains {
+		p.Pinned = append(p.Pinned, e.plan.Chains[i].Binds)
+	}
+	return p
+}
+
+// Owners returns which worker has which flows. The engine is connected.
+func (e *Engine) Owners() *steer.Owners { return e.owners }
 
 // Disconnect stops the workers and takes down what Connect made. What was
 // counted stays. It may be called again.

@@ -54,7 +54,7 @@ func benchmarkEngine(b *testing.B, chainFiles []string, size, flows int) {
 		in = dataplane.NewMemPort(m.Region, m.Pool, templates, 0, 1_000_000) // warms up
 		out = dataplane.NewMemPort(m.Region, m.Pool, nil, 0, 0)
 		return []dataplane.Port{in, out}
-	}, nil)
+	}, nil, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -134,7 +134,7 @@ func runOffline(ctx context.Context, e *agent.Engine, src *source, t *tracker, r
 	err := e.ConnectMemory(func(m agent.Memory) []dataplane.Port {
 		in.region, in.pool, out.region, out.pool = m.Region, m.Pool, m.Region, m.Pool
 		return []dataplane.Port{in, out}
-	}, stackSink{})
+	}, stackSink{}, nil)
 	if err != nil {
 		return err
 	}
