@@ -42,38 +42,42 @@ func subscribe() (fd int, err error) {
 // and asks the kernel for what workers miss.
 func (t *Table) follow() {
 	defer close(t.done)
-	var changed, again bool     // read; and publish even what looks the same
-	var notBefore, at time.Time // of the next reading; when again is due
+	changed := false
+	var notBefore time.Time // of the next reading
+	var reopenAt time.Time  // when open questions may be asked again; zero when none was asked
 	for !t.isClosed() {
 		now := time.Now()
-		if again && !now.Before(at) {
-			changed = true
-		}
-		if changed && !now.Before(notBefore) {
-			err := t.read(again)
+		reopen := !reopenAt.IsZero() && !now.Before(reopenAt)
+		if (changed || reopen) && !now.Before(notBefore) {
+			before := t.current.Load()
+			err := t.read(reopen)
 			took := time.Since(now)
 			notBefore = now.Add(took + max(restAfterRead, idleShare*took))
-			// A reading that other changes interrupted is no error, but not
+			// A reading that other changes interrupted is no failure, but not
 			// the truth either.
-			changed, again = err != nil, false
+			changed = err != nil
 			if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 				t.failed.Add(1)
 				notBefore = now.Add(retryAfter)
 			}
+			if t.current.Load() != before || reopen && err == nil {
+				clear(t.known)
+				reopenAt = time.Time{}
+			}
 			continue
 		}
-		refused, full := t.askKernel()
-		if refused && !again {
-			again, at = true, now.Add(retryAfter)
+		asked, full := t.askKernel()
+		if asked && reopenAt.IsZero() {
+			reopenAt = now.Add(retryAfter)
 		}
-		timeout := time.Duration(-1)
+		timeout := forever
 		switch {
 		case full:
 			timeout = restAfterBatch
-		case changed:
-			timeout = time.Until(notBefore)
-		case again:
-			timeout = time.Until(at)
+		case changed || reopen:
+			timeout = max(0, time.Until(notBefore))
+		case !reopenAt.IsZero():
+			timeout = max(0, time.Until(reopenAt))
 		}
 		if t.sleep(timeout, full) {
 			changed = true
@@ -81,8 +85,11 @@ func (t *Table) follow() {
 	}
 }
 
-// sleep waits for changes, or unless deaf for workers' questions; at most for
-// the timeout unless it is negative. It returns whether anything changed.
+// forever is no timeout.
+const forever = time.Duration(-1)
+
+// sleep waits for changes, or unless deaf for workers' questions, at most for
+// the timeout. It returns whether anything changed.
 func (t *Table) sleep(timeout time.Duration, deaf bool) (changed bool) {
 	ms := -1
 	if timeout >= 0 {
@@ -157,32 +164,38 @@ func (t *Table) hasQuestions() bool {
 	return false
 }
 
-// askKernel passes a batch of questions on, each once per picture. It returns
-// whether the kernel refused one, and whether the batch was full.
-func (t *Table) askKernel() (refused, full bool) {
+// askKernel passes a batch of questions on, a question of each view in turn, and
+// each question once per generation. It returns whether there was one to pass
+// on, and whether there may be more.
+func (t *Table) askKernel() (asked, full bool) {
 	t.mu.Lock()
 	views := t.views
 	t.mu.Unlock()
-	n := 0
-	for _, v := range views {
-		for n < ringSize {
+	taken, fresh := 0, 0
+	for more := true; more; {
+		more = false
+		for _, v := range views {
 			q, ok := v.ring.take()
 			if !ok {
-				break
+				continue
 			}
+			more = true
+			taken++
 			if t.known[q] {
 				continue
 			}
-			n++
+			fresh++
 			t.known[q] = true
 			t.asked.Add(1)
-			if err := t.use(q); err != nil {
-				t.refused.Add(1)
-				refused = true
+			if t.use(q) != nil {
+				t.refused.Add(1) // it stays open
 			}
 		}
+		if fresh >= batchNew || taken >= batchAll {
+			return true, true
+		}
 	}
-	return refused, n == ringSize
+	return fresh > 0, false
 }
 
 // use tells the kernel that a neighbour is being used: it creates the entry if

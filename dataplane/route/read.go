@@ -12,8 +12,9 @@ import (
 )
 
 // read reads the kernel's tables and publishes the picture if it differs from
-// the one before, or always.
-func (t *Table) read(always bool) error {
+// the one before. With reopen it does so too if questions are open: in a new
+// generation workers ask them again.
+func (t *Table) read(reopen bool) error {
 	t.reads.Add(1)
 	s := &snapshot{ports: make([]portRoutes, len(t.ports))}
 	for i, ifindex := range t.ports {
@@ -35,16 +36,26 @@ func (t *Table) read(always bool) error {
 	if old != nil {
 		t.restoreProxies(old, s)
 	}
-	if old != nil && !always && s.equal(old) {
+	if old != nil && s.equal(old) && !(reopen && t.open(s)) {
 		return nil
 	}
 	s.generation = 1
 	if old != nil {
 		s.generation = max(old.generation+1, 1) // 0 is no generation
 	}
-	clear(t.known)
 	t.current.Store(s)
 	return nil
+}
+
+// open reports whether the kernel was asked for a neighbour that it still has
+// not found or confirmed.
+func (t *Table) open(s *snapshot) bool {
+	for q := range t.known {
+		if n := s.ports[q.port].neighbour(q.addr); n == nil || n.stale {
+			return true
+		}
+	}
+	return false
 }
 
 // readLink reads a port's address and whether it is up. A link that is gone is
@@ -169,28 +180,21 @@ func hopsBy(r *netlink.Route, ifindex int) (hops []hop) {
 	return hops
 }
 
-// neighboursOf returns the neighbours on an interface, in order.
+// neighboursOf returns the neighbours on an interface that can be used, in
+// order.
 func neighboursOf(list []netlink.Neigh, ifindex int) (out []neighbour) {
+	const unusable = netlink.NUD_INCOMPLETE | netlink.NUD_FAILED
 	for i := range list {
 		n := &list[i]
 		addr, ok := keyOfIP(n.IP)
-		if n.LinkIndex != ifindex || n.Family != unix.AF_INET && n.Family != unix.AF_INET6 || !ok {
+		ip := n.Family == unix.AF_INET || n.Family == unix.AF_INET6
+		if n.LinkIndex != ifindex || !ip || !ok || n.State&unusable != 0 || n.State == netlink.NUD_NONE {
 			continue
 		}
-		e := neighbour{addr: addr, state: statePending}
-		switch {
-		case n.State&netlink.NUD_FAILED != 0 || n.State == netlink.NUD_NONE:
-			e.state = stateFailed // nobody is looking for it
-		case n.State&netlink.NUD_INCOMPLETE != 0 || len(n.HardwareAddr) != len(e.mac):
-		case n.State&netlink.NUD_STALE != 0:
-			e.state = stateStale
-		default:
-			e.state = stateValid
+		e := neighbour{addr: addr, stale: n.State&netlink.NUD_STALE != 0}
+		if copy(e.mac[:], n.HardwareAddr) == len(e.mac) {
+			out = append(out, e)
 		}
-		if e.state >= stateStale {
-			copy(e.mac[:], n.HardwareAddr)
-		}
-		out = append(out, e)
 	}
 	slices.SortFunc(out, func(a, b neighbour) int { return a.addr.compare(b.addr) })
 	return out

@@ -41,22 +41,13 @@ type hop struct {
 	gateway key
 }
 
-// neighbour is an entry of the kernel's neighbour table.
+// neighbour is an entry of the kernel's neighbour table that can be used.
 type neighbour struct {
-	addr  key
-	mac   [6]byte
-	state state
+	addr key
+	mac  [6]byte
+	// stale says that the kernel is to confirm it when it is used.
+	stale bool
 }
-
-// state is what a neighbour's entry is good for.
-type state uint8
-
-const (
-	statePending state = iota // the kernel is looking for it
-	stateFailed               // the kernel did not find it
-	stateStale                // usable, and to be confirmed when used
-	stateValid
-)
 
 // equal reports whether workers would do the same with either picture.
 func (s *snapshot) equal(o *snapshot) bool {
@@ -97,14 +88,10 @@ func (p *portRoutes) resolve(dst key) (a answer) {
 	if h.direct {
 		a.via = dst
 	}
-	n := p.neighbour(a.via)
-	switch {
-	case n == nil || n.state == stateFailed:
+	if n := p.neighbour(a.via); n != nil {
+		a.verdict, a.mac, a.ask = Ready, n.mac, n.stale
+	} else {
 		a.verdict, a.ask = NoNeighbour, true
-	case n.state == statePending:
-		a.verdict = NoNeighbour
-	default:
-		a.verdict, a.mac, a.ask = Ready, n.mac, n.state == stateStale
 	}
 	return a
 }

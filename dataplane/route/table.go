@@ -74,7 +74,7 @@ type Table struct {
 	reads, failed, asked, refused atomic.Uint64
 
 	// Of the goroutine.
-	known map[question]bool // asked since the last picture
+	known map[question]bool // asked in this generation
 }
 
 // Open follows the namespace of the calling thread. The ports are given by the
@@ -108,7 +108,7 @@ func Open(ports []int, opts Options) (_ *Table, err error) {
 		return nil, fmt.Errorf("follow routes: %w", err)
 	}
 	for try := 0; ; try++ {
-		if err = t.read(true); err == nil {
+		if err = t.read(false); err == nil {
 			break
 		}
 		if try == readTries || !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -192,10 +192,14 @@ const (
 	// changes cost at most a fifth of a core.
 	restAfterRead = time.Millisecond
 	idleShare     = 4
-	// retryAfter is when it is tried again what the kernel refused.
+	// retryAfter is when a failed reading is tried again, and when questions
+	// that are still open may be asked again: as often as the kernel sends
+	// ARP and neighbour solicitations by default.
 	retryAfter = time.Second
-	// restAfterBatch is the rest after a batch of questions that was full:
-	// packets to addresses that nobody has cost about 12,000 questions a
-	// second and no more.
+	// restAfterBatch is the rest after a batch of questions that was full, of
+	// batchNew new ones or batchAll in all: packets to addresses that nobody
+	// has cost about 12,000 questions a second and no more.
 	restAfterBatch = 5 * time.Millisecond
+	batchNew       = 64
+	batchAll       = 256
 )
