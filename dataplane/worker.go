@@ -108,8 +108,11 @@ type Config struct {
 	Owners *steer.Owners
 	// Core to pin the worker's thread to; -1 leaves it to the scheduler.
 	Core int
-	// Ports by port index.
-	Ports []Port
+	// Ports by port index, each with one of its queues; behind them the other
+	// queues of all ports, which are only received from. Queues is how many
+	// those are.
+	Ports  []Port
+	Queues int
 	// Region is the frame region of all ports, Pool its free chunks.
 	Region []byte
 	Pool   *packet.Pool
@@ -140,7 +143,7 @@ type Config struct {
 
 func (c *Config) validate() error {
 	switch {
-	case len(c.Ports) == 0:
+	case c.Queues < 0 || len(c.Ports) <= c.Queues:
 		return errors.New("worker has no ports")
 	case c.Routed != 0 && c.Routes == nil:
 		return errors.New("worker has routed ports and no routes")
@@ -158,8 +161,8 @@ func (c *Config) validate() error {
 			return fmt.Errorf("path %d has flows, the worker has no reader of tuples", i)
 		case p.Runner == nil || p.Descs == nil:
 			return fmt.Errorf("path %d has no runner or no descriptors", i)
-		case int(p.Egress) >= len(c.Ports):
-			return fmt.Errorf("path %d leaves by port %d, the worker has %d ports", i, p.Egress, len(c.Ports))
+		case int(p.Egress) >= len(c.Ports)-c.Queues:
+			return fmt.Errorf("path %d leaves by port %d, the worker has %d ports", i, p.Egress, len(c.Ports)-c.Queues)
 		case p.Arena != nil && len(p.Arena) < packet.BurstSize*packet.ChunkSize:
 			return fmt.Errorf("path %d: arena of %d bytes, a burst needs %d", i, len(p.Arena), packet.BurstSize*packet.ChunkSize)
 		}
@@ -264,7 +267,7 @@ func NewWorker(cfg Config) (*Worker, error) {
 		lanes:  make([]lane, len(cfg.Paths)),
 		chains: make([]chain, len(cfg.Paths)),
 		active: make([]*lane, 0, packet.BurstSize),
-		tx:     make([]txQueue, len(cfg.Ports)),
+		tx:     make([]txQueue, len(cfg.Ports)-cfg.Queues),
 		sentNs: make([]uint64, 0, packet.BurstSize),
 		polls:  []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}},
 		done:   make(chan struct{}),

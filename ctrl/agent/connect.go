@@ -87,6 +87,9 @@ func (e *Engine) Connect(ports []Port) (err error) {
 		for i, s := range w.sockets {
 			list[i] = s
 		}
+		for _, q := range w.queues {
+			list = append(list, q.socket)
+		}
 		return list
 	}, stack, e.steer.Grace); err != nil {
 		return err
@@ -161,20 +164,29 @@ func (e *Engine) route(ports []Port) (err error) {
 	return nil
 }
 
-// openSockets opens a worker's sockets and gives them to the steering.
+// openSockets opens a worker's sockets, one per port and queue, and gives them
+// to the steering. A worker sends on one queue of each port: workers spread over
+// them.
 func (e *Engine) openSockets(w *worker, ports []Port) error {
+	w.sockets = make([]*xsk.Socket, len(ports))
 	for i, p := range ports {
-		s, err := xsk.Open(e.umem, w.pool, p.Ifindex, 0, xsk.Options{})
-		if err != nil {
-			return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
-		}
-		e.connected.push(s.Close)
-		w.sockets = append(w.sockets, s)
-		if p.SendOnly {
-			continue
-		}
-		if err := e.steer.SetSocket(i, 0, w.index, s.PollFD()); err != nil {
-			return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
+		for q := range e.opts.Queues {
+			s, err := xsk.Open(e.umem, w.pool, p.Ifindex, uint32(q), xsk.Options{})
+			if err != nil {
+				return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
+			}
+			e.connected.push(s.Close)
+			if q == w.index%e.opts.Queues {
+				w.sockets[i] = s
+			} else {
+				w.queues = append(w.queues, queue{i, s})
+			}
+			if p.SendOnly {
+				continue
+			}
+			if err := e.steer.SetSocket(i, q, w.index, s.PollFD()); err != nil {
+				return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
+			}
 		}
 	}
 	return nil
@@ -250,7 +262,7 @@ func (e *Engine) Disconnect() error {
 	}
 	err = errors.Join(err, e.connected.run())
 	for _, w := range e.workers {
-		w.sockets = nil
+		w.sockets, w.queues = nil, nil
 	}
 	return err
 }

@@ -37,12 +37,12 @@ import (
 // enough for the fill rings of two ports and a burst in hand. Several: so many
 // that one which stalls with all its rings full does not starve the others, as
 // far as functions can see (nf.FramesMax).
-func regionChunks(ports, workers int) int {
-	if workers == 1 {
+func regionChunks(queues, workers int) int {
+	if workers == 1 && queues <= 2 {
 		return 4096
 	}
 	const ring = 2048 // of xsk.Options
-	return min(ports*ring*(1+2*workers), nf.FramesMax/packet.ChunkSize)
+	return min(queues*ring*(1+2*workers), nf.FramesMax/packet.ChunkSize)
 }
 
 // Engine is a data plane. Its methods are called by one goroutine at a time,
@@ -119,7 +119,7 @@ func Open(opts Options) (_ *Engine, err error) {
 		return nil, err
 	}
 	e.opened.push(e.rt.Close)
-	if e.region, err = arena.Open("frames", regionChunks(len(opts.Ports), opts.Workers)*packet.ChunkSize, arena.Options{Huge: true}); err != nil {
+	if e.region, err = arena.Open("frames", regionChunks(len(opts.Ports)*opts.Queues, opts.Workers)*packet.ChunkSize, arena.Options{Huge: true}); err != nil {
 		return nil, err
 	}
 	e.opened.push(e.region.Close)

@@ -19,6 +19,9 @@ type Options struct {
 	Specs []chains.Spec
 	// Ports are the names of the ports, in index order.
 	Ports []string
+	// Queues is how many receive queues every port has: all of them are
+	// served. Default 1, at most bpf.MaxQueues.
+	Queues int
 	// Workers is the number of workers. Default 1, at most MaxWorkers.
 	Workers int
 	// Cores are the cores that the workers are pinned to, one each. Default:
@@ -72,6 +75,9 @@ func (o Options) withDefaults() Options {
 	if o.Workers == 0 {
 		o.Workers = 1
 	}
+	if o.Queues == 0 {
+		o.Queues = 1
+	}
 	if o.Cores == nil {
 		o.Cores = lastCores(o.Workers)
 	}
@@ -85,6 +91,8 @@ func (o Options) validate() error {
 	switch {
 	case o.Workers < 1 || o.Workers > MaxWorkers:
 		return fmt.Errorf("%d workers: want 1 to %d", o.Workers, MaxWorkers)
+	case o.Queues < 1 || o.Queues > bpf.MaxQueues:
+		return fmt.Errorf("%d queues: want 1 to %d", o.Queues, bpf.MaxQueues)
 	case len(o.Cores) != o.Workers:
 		return fmt.Errorf("%d cores for %d workers: name one for each", len(o.Cores), o.Workers)
 	}

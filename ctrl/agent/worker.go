@@ -24,7 +24,14 @@ type worker struct {
 
 	// Of Connect.
 	sockets []*xsk.Socket // by port; none in memory
+	queues  []queue       // the ports' other queues
 	run     *dataplane.Worker
+}
+
+// queue is a socket that a worker only receives from.
+type queue struct {
+	port   int
+	socket *xsk.Socket
 }
 
 // chainState is a chain on one worker: what its paths have in common.
@@ -114,7 +121,7 @@ func (e *Engine) newChain(w *worker, c *chains.Chain) (s chainState, err error) 
 func (e *Engine) config(w *worker, ports []dataplane.Port, stack dataplane.Stack) dataplane.Config {
 	cfg := dataplane.Config{
 		Core: e.opts.Cores[w.index], Region: e.region.Bytes(), Pool: w.pool, Paths: w.paths, GuestBase: nf.FramesStart,
-		Tuples: w.tuples, PacketTime: e.opts.PacketTime, Ports: ports, Stack: stack,
+		Tuples: w.tuples, PacketTime: e.opts.PacketTime, Ports: ports, Queues: len(w.queues), Stack: stack,
 	}
 	if e.routes != nil {
 		cfg.Routed, cfg.Routes = e.routed, e.routes.View()
