@@ -3,11 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"sfc/testbed/capture"
 	"sfc/testbed/trafgen"
@@ -73,28 +69,11 @@ func (c *Client) Capture(ctx context.Context, opts CaptureOptions) (packets, mis
 	return packets, missed, err
 }
 
-// openTap opens a tap on a host's link, on a thread that ends in the host's
-// namespace.
+// openTap opens a tap on a host's link.
 func (c *Client) openTap(ctx context.Context, host Host) (tap *trafgen.Tap, err error) {
-	var nodes []Node
-	ns, err := c.call(ctx, opEnter, enterArgs{host}, &nodes)
-	if err != nil {
-		return nil, err
-	}
-	if ns == nil {
-		return nil, fmt.Errorf("lab %s: no network namespace came with the reply", c.name)
-	}
-	defer ns.Close()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // for good: the thread goes with the goroutine
-		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			err = fmt.Errorf("enter the network namespace of %s: %w", host, err)
-			return
-		}
+	err = c.within(ctx, host, func() error {
 		tap, err = trafgen.OpenTap(hostLink)
-	}()
-	<-done
+		return err
+	})
 	return tap, err
 }

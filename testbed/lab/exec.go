@@ -32,27 +32,65 @@ func (c *Client) Exec(ctx context.Context, host Host, argv []string) error {
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
-	var nodes []Node
-	ns, err := c.call(ctx, opEnter, enterArgs{host}, &nodes)
+	ns, nodes, err := c.enter(ctx, host)
 	if err != nil {
 		return err
 	}
-	if ns == nil {
-		return fmt.Errorf("lab %s: no network namespace came with the reply", c.name)
+	defer ns.Close()
+	// On success the thread that calls becomes the process.
+	return onThread(ns, func() error {
+		if err := ownFiles(nodes); err != nil {
+			return fmt.Errorf("files for programs on %s: %w", host, err)
+		}
+		if err := syscall.Exec(path, argv, os.Environ()); err != nil {
+			return fmt.Errorf("run %s: %w", path, err)
+		}
+		return nil
+	})
+}
+
+// within runs fn in the network of a host. Sockets that it opens stay there.
+func (c *Client) within(ctx context.Context, host Host, fn func() error) error {
+	ns, _, err := c.enter(ctx, host)
+	if err != nil {
+		return err
 	}
-	// Never unlocked: the thread is in another world now, and on success it
-	// becomes the process.
-	runtime.LockOSThread()
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter the network namespace of %s: %w", host, err)
+	defer ns.Close()
+	return onThread(ns, fn)
+}
+
+// enter asks for a host's namespace and for what the hosts are.
+func (c *Client) enter(ctx context.Context, host Host) (ns *os.File, nodes []Node, err error) {
+	ns, err = c.call(ctx, opEnter, enterArgs{host}, &nodes)
+	if err == nil && ns == nil {
+		err = fmt.Errorf("lab %s: no network namespace came with the reply", c.name)
 	}
-	if err := ownFiles(nodes); err != nil {
-		return fmt.Errorf("files for programs on %s: %w", host, err)
-	}
-	if err := syscall.Exec(path, argv, os.Environ()); err != nil {
-		return fmt.Errorf("run %s: %w", path, err)
-	}
-	return nil
+	return ns, nodes, err
+}
+
+// onThread runs fn in a network namespace, on a thread of its own.
+func onThread(ns *os.File, fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			done <- err
+			return
+		}
+		defer home.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("enter the network namespace: %w", err)
+			return
+		}
+		err = fn()
+		// Without a way back the goroutine ends locked, and its thread with it.
+		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 // ownFiles gives the calling thread mounts of its own: the /sys of its network

@@ -43,13 +43,15 @@ func openNetwork(mode Mode) (_ *network, err error) {
 			return nil, err
 		}
 	}
+	for _, ns := range []*netns.NS{n.client, n.server} {
+		if err := ns.Do(setUpHost); err != nil {
+			return nil, err
+		}
+	}
 	if err := n.links(); err != nil {
 		return nil, err
 	}
 	for i, host := range []Host{HostClient, HostServer} {
-		if err := n.far[i].NS.Do(func() error { return setUpHost(host) }); err != nil {
-			return nil, fmt.Errorf("%s: %w", host, err)
-		}
 		for _, a := range addresses[mode][host] {
 			if err := n.far[i].AddAddress(a); err != nil {
 				return nil, fmt.Errorf("%s: %w", host, err)
@@ -97,13 +99,23 @@ func silence(ports []string) error {
 	return nil
 }
 
-// setUpHost gives a host what programs expect of one. It runs inside.
-func setUpHost(h Host) error {
-	if err := sysctl("ipv6/conf/lo/disable_ipv6", "0"); err != nil {
-		return err
+// setUpHost makes a host of a namespace without links. It runs inside.
+func setUpHost() error {
+	for _, v := range []struct{ name, value string }{
+		{"ipv6/conf/lo/disable_ipv6", "0"},
+		// Addresses are usable at once, as there is nobody to dispute them, and
+		// nobody is asked for a router that is not there.
+		{"ipv6/conf/default/accept_dad", "0"},
+		{"ipv6/conf/default/dad_transmits", "0"},
+		{"ipv6/conf/default/router_solicitations", "0"},
+		// Everybody may ping, as on most systems.
+		{"ipv4/ping_group_range", "0 2147483647"},
+	} {
+		if err := sysctl(v.name, v.value); err != nil {
+			return err
+		}
 	}
-	// Everybody may ping, as on most systems.
-	return sysctl("ipv4/ping_group_range", "0 2147483647")
+	return nil
 }
 
 // sysctl writes a file of /proc/sys/net. One that is not there needs no value:
