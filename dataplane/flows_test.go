@@ -70,12 +70,12 @@ func udpTemplate(key [2]uint64, src, dst byte, sport, dport uint16, at time.Dura
 // packet.
 type packetClock struct{}
 
-func (packetClock) Received(b *packet.Burst)            { b.NowNs = b.TimeNs[b.N-1] }
-func (packetClock) Decided(*packet.Burst, []byte)       {}
-func (packetClock) Sent([]uint64, uint64)               {}
-func (packetClock) TxFull(uint32, uint16)               {}
-func (packetClock) Unknown(uint32)                      {}
-func (packetClock) Dropped(*packet.Meta, packet.Reason) {}
+func (packetClock) Received(b *packet.Burst)           { b.NowNs = b.TimeNs[b.N-1] }
+func (packetClock) Decided(*packet.Burst, []byte)      {}
+func (packetClock) Sent([]uint64, uint64)              {}
+func (packetClock) TxFull(uint32, uint16)              {}
+func (packetClock) Unknown(uint32)                     {}
+func (packetClock) Dropped(packet.Meta, packet.Reason) {}
 
 // newFlowBed makes a worker of one path with a flow table.
 func newFlowBed(t *testing.T, shared bool, left int, templates func(key [2]uint64) []Template) (*Worker, *flowRunner) {

@@ -90,7 +90,7 @@ func (w *Worker) arrived(it *item) {
 func (w *Worker) drop(it *item, r packet.Reason) {
 	w.dropEngine(it.frame, r)
 	if w.cfg.Observer != nil {
-		w.cfg.Observer.Dropped(&it.meta, r)
+		w.cfg.Observer.Dropped(it.meta, r)
 	}
 }
 

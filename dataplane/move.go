@@ -72,8 +72,8 @@ func (c *chain) setUp(p Path, owners *steer.Owners, self int) {
 	}
 }
 
-// maxHeld bounds the packets that a worker holds for flows on their way to it.
-const maxHeld = 4096
+// MaxHeld is how many packets a worker may hold for flows on their way to it.
+const MaxHeld = 4096
 
 // moving is a worker's part in flows that change hands.
 type moving struct {
@@ -87,8 +87,8 @@ type moving struct {
 func (m *moving) setUp(many bool) {
 	m.holds = hdrhistogram.New(1, 60_000_000_000, 3)
 	if many {
-		m.held = make([]item, 0, maxHeld)
-		m.since = make([]uint64, 0, maxHeld)
+		m.held = make([]item, 0, MaxHeld)
+		m.since = make([]uint64, 0, MaxHeld)
 		m.leaving = make([]*transfer, 0, 1)
 	}
 }

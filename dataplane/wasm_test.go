@@ -202,11 +202,11 @@ func (s *stepClock) Received(b *packet.Burst) {
 	s.now += s.step
 	b.NowNs = s.now
 }
-func (s *stepClock) Decided(*packet.Burst, []byte)       {}
-func (s *stepClock) Sent([]uint64, uint64)               {}
-func (s *stepClock) TxFull(uint32, uint16)               {}
-func (s *stepClock) Unknown(uint32)                      {}
-func (s *stepClock) Dropped(*packet.Meta, packet.Reason) {}
+func (s *stepClock) Decided(*packet.Burst, []byte)      {}
+func (s *stepClock) Sent([]uint64, uint64)              {}
+func (s *stepClock) TxFull(uint32, uint16)              {}
+func (s *stepClock) Unknown(uint32)                     {}
+func (s *stepClock) Dropped(packet.Meta, packet.Reason) {}
 
 // On the packets' clock sfc_tick is called every 100 ms of their time, not of
 // ours, and not at all without packets.

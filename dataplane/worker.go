@@ -67,7 +67,7 @@ type Observer interface {
 	TxFull(seq uint32, inPort uint16)
 	// Dropped is called for every packet that the engine dropped outside a
 	// burst: it could not be handed to the worker that has its flow, or held.
-	Dropped(m *packet.Meta, r packet.Reason)
+	Dropped(m packet.Meta, r packet.Reason)
 	// Unknown is called for every frame whose metadata names no path: it was
 	// dropped as no_path. Steering never sends one, but functions of a port
 	// that is theirs alone can overwrite what waits there.

@@ -171,7 +171,7 @@ func (e *Engine) openSockets(w *worker, ports []Port) error {
 	w.sockets = make([]*xsk.Socket, len(ports))
 	for i, p := range ports {
 		for q := range e.opts.Queues {
-			s, err := xsk.Open(e.umem, w.pool, p.Ifindex, uint32(q), xsk.Options{})
+			s, err := xsk.Open(e.umem, w.pool, p.Ifindex, uint32(q), e.sockets)
 			if err != nil {
 				return fmt.Errorf("port %s: %w", e.plan.Ports[i].Name, err)
 			}

@@ -33,16 +33,19 @@ import (
 	"sfc/nf/wasm"
 )
 
-// regionChunks returns the number of chunks of the frame region. One worker:
-// enough for the fill rings of two ports and a burst in hand. Several: so many
-// that one which stalls with all its rings full does not starve the others, as
-// far as functions can see (nf.FramesMax).
-func regionChunks(queues, workers int) int {
-	if workers == 1 && queues <= 2 {
-		return 4096
+// regionChunks is the number of chunks of the frame region of one worker on two
+// queues: enough for their fill rings and a burst in hand.
+const regionChunks = 4096
+
+// sizes returns how many chunks the frame region has, and the options of its
+// sockets. With several workers one that stalls with all its rings full does
+// not starve the others.
+func sizes(opts Options) (chunks int, _ xsk.Options, err error) {
+	queues := len(opts.Ports) * opts.Queues
+	if opts.Workers == 1 && queues <= 2 {
+		return regionChunks, xsk.Options{}, nil
 	}
-	const ring = 2048 // of xsk.Options
-	return min(queues*ring*(1+2*workers), nf.FramesMax/packet.ChunkSize)
+	return xsk.Sizing{Queues: queues, Workers: opts.Workers, Held: dataplane.MaxHeld, MaxBytes: nf.FramesMax}.Size()
 }
 
 // Engine is a data plane. Its methods are called by one goroutine at a time,
@@ -55,6 +58,7 @@ type Engine struct {
 	rt      *wasm.Runtime
 	modules map[string]*wasm.Module
 	region  *arena.Region
+	sockets xsk.Options   // of all sockets
 	depot   *packet.Depot // free chunks of region
 	shared  bool
 	workers []*worker
@@ -119,7 +123,12 @@ func Open(opts Options) (_ *Engine, err error) {
 		return nil, err
 	}
 	e.opened.push(e.rt.Close)
-	if e.region, err = arena.Open("frames", regionChunks(len(opts.Ports)*opts.Queues, opts.Workers)*packet.ChunkSize, arena.Options{Huge: true}); err != nil {
+	chunks, sockets, err := sizes(opts)
+	if err != nil {
+		return nil, err
+	}
+	e.sockets = sockets
+	if e.region, err = arena.Open("frames", chunks*packet.ChunkSize, arena.Options{Huge: true}); err != nil {
 		return nil, err
 	}
 	e.opened.push(e.region.Close)

@@ -181,9 +181,18 @@ func (e *Engine) SocketStats(port int) ([]xsk.Stats, error) {
 		if port >= len(w.sockets) {
 			return nil, ErrNotConnected
 		}
-		var err error
-		if out[i], err = w.sockets[port].Stats(); err != nil {
-			return nil, fmt.Errorf("port %s: %w", e.plan.Ports[port].Name, err)
+		sockets := []*xsk.Socket{w.sockets[port]}
+		for _, q := range w.queues {
+			if q.port == port {
+				sockets = append(sockets, q.socket)
+			}
+		}
+		for _, s := range sockets {
+			stats, err := s.Stats()
+			if err != nil {
+				return nil, fmt.Errorf("port %s: %w", e.plan.Ports[port].Name, err)
+			}
+			out[i] = out[i].Add(stats)
 		}
 	}
 	return out, nil

@@ -70,6 +70,20 @@ type Stats struct {
 	Wakeups        uint64 // system calls made to wake the kernel
 }
 
+// Add returns the sum of two sockets' counters.
+func (s Stats) Add(o Stats) Stats {
+	return Stats{
+		RxDropped:      s.RxDropped + o.RxDropped,
+		RxInvalidDescs: s.RxInvalidDescs + o.RxInvalidDescs,
+		TxInvalidDescs: s.TxInvalidDescs + o.TxInvalidDescs,
+		RxRingFull:     s.RxRingFull + o.RxRingFull,
+		RxFillEmpty:    s.RxFillEmpty + o.RxFillEmpty,
+		TxRingEmpty:    s.TxRingEmpty + o.TxRingEmpty,
+		TxRefused:      s.TxRefused + o.TxRefused,
+		Wakeups:        s.Wakeups + o.Wakeups,
+	}
+}
+
 // Stats returns the counters.
 func (xsk *Socket) Stats() (Stats, error) {
 	var s unix.XDPStatistics

@@ -239,7 +239,7 @@ func (t *tracker) TxFull(seq uint32, _ uint16) {
 }
 
 // Dropped implements dataplane.Observer.
-func (t *tracker) Dropped(m *packet.Meta, reason packet.Reason) {
+func (t *tracker) Dropped(m packet.Meta, reason packet.Reason) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n, ok := t.identify(m.Seq, m.Path); ok {
