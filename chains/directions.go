@@ -1,6 +1,9 @@
 package chains
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // directions warns of functions that will not see what they need. It is no
 // error: both directions of a flow may come in on one port, as they do in a
@@ -9,11 +12,16 @@ func (c *compilation) directions(s *Spec, chain *Chain, in uint64, mods ModuleSe
 	warn := func(format string, args ...any) {
 		c.plan.Warnings = append(c.plan.Warnings, fmt.Sprintf("chain %s: "+format, append([]any{chain.Title()}, args...)...))
 	}
-	if egress := c.portIndex[s.Egress]; s.Return == nil && in>>egress&1 == 0 {
-		for _, f := range s.Functions {
-			if m := mods[f.Module]; m != nil && m.Manifest.BothDirections && m.Manifest.FlowState(f.Config) > 0 {
-				warn("function %s needs both directions of a flow, but nothing comes in on the egress %q; add return: mirrored", f.Name, s.Egress)
+	for _, f := range s.Functions {
+		m := mods[f.Module]
+		switch {
+		case m == nil || !m.Manifest.BothDirections || m.Manifest.FlowState(f.Config) == 0:
+		case s.Return != nil:
+			if !slices.Contains(s.Return.Functions, f.Name) {
+				warn("function %s needs both directions of a flow, but is not on the way back; add it to return.functions", f.Name)
 			}
+		case in>>c.portIndex[s.Egress]&1 == 0:
+			warn("function %s needs both directions of a flow, but nothing comes in on the egress %q; add return: mirrored", f.Name, s.Egress)
 		}
 	}
 	if s.Return == nil || len(s.Return.Match) > 0 || !chain.Binds {

@@ -168,6 +168,8 @@ func TestReturnWarnings(t *testing.T) {
 	nat := nf.Manifest{FlowStateBytes: 8, BothDirections: true, Capabilities: []string{nf.CapabilityBind}}
 	explicit := both(chain("a/a", "wan", to("lan", "10.0.0.0/8")))
 	explicit.Return.Match = []Match{at("wan")}
+	without := both(chain("a/a", "wan", at("lan")))
+	without.Return.Functions = []string{"hop"}
 	tests := []struct {
 		name  string
 		spec  Spec
@@ -179,6 +181,7 @@ func TestReturnWarnings(t *testing.T) {
 		{"needed, not there", chain("a/a", "wan", at("lan")), mods(state), false, `chain a/a: function acl needs both directions of a flow, but nothing comes in on the egress "wan"; add return: mirrored`},
 		{"needed, both come in forward", chain("a/a", "wan", at("lan"), at("wan")), mods(state), false, ""},
 		{"needed, there", both(chain("a/a", "wan", to("lan", "10.0.0.0/8"))), mods(state), false, ""},
+		{"needed, left out on the way back", without, mods(state), false, "chain a/a: function acl needs both directions of a flow, but is not on the way back; add it to return.functions"},
 		{"translation, not there", chain("a/a", "wan", at("lan")), mods(nat), true, "function acl needs both directions"},
 		{"translation, any address", both(chain("a/a", "wan", at("lan"))), mods(nat), true, ""},
 		{"translation, mirrored address", both(chain("a/a", "wan", to("lan", "10.0.0.0/8"))), mods(nat), true, "mirrors the addresses of match 0"},
