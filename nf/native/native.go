@@ -42,6 +42,12 @@ type ender interface {
 	end(slot uint32, c []uint64)
 }
 
+// recorder is a decider that exports records.
+type recorder interface {
+	// records takes those since it was called last, as JSON.
+	records() []string
+}
+
 var makers = map[string]func(config map[string]any) (decider, error){
 	"acl":       newACL,
 	"dnsguard":  newDNSGuard,
@@ -99,6 +105,15 @@ func (f *Function) FlowEnd(slots []uint32) {
 			e.end(slot, f.counters)
 		}
 	}
+}
+
+// Records takes the records that the function exported since it was called last,
+// each as the engine writes it: see wasm.Record.
+func (f *Function) Records() []string {
+	if r, ok := f.decide.(recorder); ok {
+		return r.records()
+	}
+	return nil
 }
 
 // Counters returns the function's counters in the order of its manifest. The

@@ -56,6 +56,7 @@ type Compiled struct {
 	flowEnd            unsafe.Pointer // nil: the function has none
 	manifest           *nf.Manifest
 	host               unsafe.Pointer // where the library looks for its host
+	sink               unsafe.Pointer // where it looks for room for records
 	link               *hostLink      // nil: the function does not bind
 	room               Room
 	slotBytes          int    // per flow, as configured
@@ -119,7 +120,7 @@ func (c *Compiled) load(path string) error {
 		return fmt.Errorf("load %s: %s", path, C.GoString(C.dlerror()))
 	}
 	symbols := map[string]*unsafe.Pointer{
-		nf.ExportConfigure: &c.configure, nf.ExportProcess: &c.handler, nf.ExportFlowEnd: &c.flowEnd, "sfc_base": nil, "sfc_host": &c.host,
+		nf.ExportConfigure: &c.configure, nf.ExportProcess: &c.handler, nf.ExportFlowEnd: &c.flowEnd, "sfc_base": nil, "sfc_host": &c.host, "sfc_sink": &c.sink,
 	}
 	for symbol, where := range symbols {
 		s := C.CString(symbol)
@@ -135,11 +136,13 @@ func (c *Compiled) load(path string) error {
 			*where = p
 		}
 	}
+	openSink(c.sink, c.mem[:nf.WindowStart]) // nothing else lies there
 	return nil
 }
 
 // Configure is Runner's.
 func (c *Compiled) Configure(config []byte) error {
+	c.Records() // of the configuration before
 	clear(c.mem[nf.CountersStart : nf.CountersStart+8*nf.NumCounters])
 	if err := unix.Madvise(c.mem[nf.SlotsStart:], unix.MADV_DONTNEED); err != nil { // zero from now on
 		return fmt.Errorf("clear the flow state: %w", err)

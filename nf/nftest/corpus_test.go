@@ -189,6 +189,7 @@ var configs = map[string][]string{
 	"flowstat": {
 		`{}`,
 		`{"tcp_rtt":true}`,
+		`{"tcp_rtt":true,"active_timeout":2}`,
 	},
 	"ratelimit": {
 		`{"rate":20,"burst":5}`,

@@ -80,12 +80,54 @@ var flowStatCases = []Case{
 	{Name: "a refused connection has none",
 		Config: `{"tcp_rtt":true}`, Packets: []Packet{segment(10, false, syn), segment(25, true, rst|ack), segment(32, false, ack)},
 		Want: nexts[:3], End: []uint32{1}, Counters: []uint64{1, 1, 3, 120, 0, 0, 1, 3, 120, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+	{Name: "a record per flow", Config: `{"tcp_rtt":true}`,
+		Packets: []Packet{segment(10, false, syn), segment(25, true, synAck), segment(32, false, ack), padded(segment(40, true, rst|ack), 6), inFlow(udp6.Packet(7e6), 2, true)},
+		Want:    nexts[:5], End: []uint32{1, 2}, Records: []string{
+			`{"record":"flow4","function":"flowstat","sourceIPv4Address":"10.0.0.1","destinationIPv4Address":"192.0.2.9","protocolIdentifier":6,"flowEndReason":3,` +
+				`"sourceTransportPort":4000,"destinationTransportPort":443,"tcpControlBits":18,"reverseTcpControlBits":22,"icmpTypeCodeIPv4":0,` +
+				`"flowStartMilliseconds":10,"flowEndMilliseconds":40,"packetDeltaCount":2,"reversePacketDeltaCount":2,"octetDeltaCount":80,"reverseOctetDeltaCount":80,` +
+				`"tcpServerRoundTripMicroseconds":15000,"tcpClientRoundTripMicroseconds":7000}`,
+			`{"record":"flow6","function":"flowstat","sourceIPv6Address":"2001:db8:ffff::9","destinationIPv6Address":"2001:db8::1","protocolIdentifier":17,"flowEndReason":1,` +
+				`"sourceTransportPort":53,"destinationTransportPort":4000,"tcpControlBits":0,"reverseTcpControlBits":0,"icmpTypeCodeIPv6":0,` +
+				`"flowStartMilliseconds":7,"flowEndMilliseconds":7,"packetDeltaCount":0,"reversePacketDeltaCount":1,"octetDeltaCount":0,"reverseOctetDeltaCount":48,` +
+				`"tcpServerRoundTripMicroseconds":0,"tcpClientRoundTripMicroseconds":0}`,
+		}},
+	{Name: "a record when a flow lasts, and of what came since", Config: `{"active_timeout":1}`,
+		Packets: []Packet{ping(0), ping(999), ping(1000), ping(1001)}, Want: nexts[:4], End: []uint32{1},
+		Counters: append([]uint64{1, 1, 4, 112, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 112}, 0, 0, 0, 0, 0, 2),
+		Records:  []string{pings(2, 0, 999, 2), pings(1, 1000, 1001, 2)}},
+	{Name: "or not", Config: `{"active_timeout":0}`,
+		Packets: []Packet{ping(0), ping(1e9)}, Want: nexts[:2], End: []uint32{1}, Records: []string{pings(1, 0, 1e9, 2)}},
+	{Name: "both sides have sent FIN", Config: `{}`, Packets: []Packet{segment(0, false, fin), segment(0, true, fin), segment(0, false, ack)},
+		Want: nexts[:3], End: []uint32{1}, Records: []string{
+			`{"record":"flow4","function":"flowstat","sourceIPv4Address":"10.0.0.1","destinationIPv4Address":"192.0.2.9","protocolIdentifier":6,"flowEndReason":3,` +
+				`"sourceTransportPort":4000,"destinationTransportPort":443,"tcpControlBits":17,"reverseTcpControlBits":17,"icmpTypeCodeIPv4":0,` +
+				`"flowStartMilliseconds":0,"flowEndMilliseconds":0,"packetDeltaCount":2,"reversePacketDeltaCount":1,"octetDeltaCount":80,"reverseOctetDeltaCount":40,` +
+				`"tcpServerRoundTripMicroseconds":0,"tcpClientRoundTripMicroseconds":0}`}},
+	{Name: "errors about a flow and what has no flow are in no record", Config: `{}`, Packets: []Packet{errorAbout(1), udp.Packet(0)},
+		Want: nexts[:2], End: []uint32{1}, Records: []string{}},
 	{Name: "unknown field", Config: `{"rtt":true}`, Refused: true},
+	{Name: "a timeout of more than a day", Config: `{"active_timeout":86401}`, Refused: true},
 	{Name: "not a truth value", Config: `{"tcp_rtt":1}`, Refused: true},
 }
 
-// The record is laid out in the slot as the function's page says.
-func TestFlowStatRecord(t *testing.T) {
+// ping is an echo request of flow 1, ms after the beginning.
+func ping(ms uint64) Packet {
+	p := with(udp, func(s *Spec) { s.Proto = packet.ProtoICMP })
+	p.RxNs = ms * 1e6
+	return inFlow(p, 1, false)
+}
+
+// pings is the record of n of them, from and to so many ms after the beginning.
+func pings(why, from, to, n uint64) string {
+	return fmt.Sprintf(`{"record":"flow4","function":"flowstat","sourceIPv4Address":"10.0.0.1","destinationIPv4Address":"192.0.2.9","protocolIdentifier":1,"flowEndReason":%d,`+
+		`"sourceTransportPort":0,"destinationTransportPort":0,"tcpControlBits":0,"reverseTcpControlBits":0,"icmpTypeCodeIPv4":2048,`+
+		`"flowStartMilliseconds":%d,"flowEndMilliseconds":%d,"packetDeltaCount":%d,"reversePacketDeltaCount":0,"octetDeltaCount":%d,"reverseOctetDeltaCount":0,`+
+		`"tcpServerRoundTripMicroseconds":0,"tcpClientRoundTripMicroseconds":0}`, why, from, to, n, 28*n)
+}
+
+// What is kept of a flow is laid out in the slot as the function's page says.
+func TestFlowStatSlot(t *testing.T) {
 	packets := []Packet{
 		segment(10, false, syn), segment(25, true, synAck), segment(32, false, ack), padded(segment(40, true, ack|0x08), 6),
 		inFlow(udp.Packet(7), 2, false),
@@ -101,24 +143,24 @@ func TestFlowStatRecord(t *testing.T) {
 			}
 			r.Process(packets)
 			state := k.FlowState(2)
-			if len(state) != 128 {
+			if len(state) != 192 {
 				t.Fatalf("%d bytes for two flows", len(state))
 			}
-			for i, want := range []uint64{80, 80, 2, 2, 10e6, 40e6} {
-				if got := binary.LittleEndian.Uint64(state[8*i:]); got != want {
-					t.Errorf("bytes %d to %d: %d, want %d", 8*i, 8*i+7, got, want)
+			for at, want := range map[int]uint64{0: 80, 8: 80, 24: 10e6, 32: 40e6} {
+				if got := binary.LittleEndian.Uint64(state[at:]); got != want {
+					t.Errorf("bytes %d to %d: %d, want %d", at, at+7, got, want)
 				}
 			}
-			if got, want := [3]byte(state[48:]), [3]byte{syn | ack, syn | ack | 0x08, packet.ProtoTCP}; got != want {
+			for at, want := range map[int]uint32{16: 2, 20: 2, 48: 15000, 52: 7000, 64: 0x0100000a, 80: 0x090200c0} {
+				if got := binary.LittleEndian.Uint32(state[at:]); got != want {
+					t.Errorf("bytes %d to %d: %#x, want %#x", at, at+3, got, want)
+				}
+			}
+			if got, want := [3]byte(state[40:]), [3]byte{syn | ack, syn | ack | 0x08, packet.ProtoTCP}; got != want {
 				t.Errorf("flags and protocol %x, want %x", got, want)
 			}
-			for i, want := range []uint32{15000, 7000} {
-				if got := binary.LittleEndian.Uint32(state[56+4*i:]); got != want {
-					t.Errorf("round trip %d: %d us, want %d", i, got, want)
-				}
-			}
 			r.FlowEnd([]uint32{1})
-			if state := k.FlowState(2); [64]byte(state) != [64]byte{} || state[64] != 28 {
+			if state := k.FlowState(2); [96]byte(state) != [96]byte{} || state[96] != 28 {
 				t.Errorf("after the end of the first flow: %x", state)
 			}
 		})

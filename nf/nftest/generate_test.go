@@ -180,6 +180,7 @@ func (g gen) config(function string) []byte {
 	case "flowstat":
 		c = map[string]any{}
 		g.maybe(c, "tcp_rtt", g.oneIn(3))
+		g.maybe(c, "active_timeout", pick(g, 0, 1, 1, 86400))
 	case "hop":
 		c = map[string]any{}
 		g.maybe(c, "decrement", g.oneIn(2))

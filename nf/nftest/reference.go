@@ -50,6 +50,9 @@ func (r *Reference) Process(packets []Packet) []Result {
 	return r.w.process(packets, r.fn.Process, r.FlowEnd)
 }
 
+// Records is Recorder's.
+func (r *Reference) Records() []string { return r.fn.Records() }
+
 // FlowEnd is Runner's.
 func (r *Reference) FlowEnd(flows []uint32) { r.fn.FlowEnd(slots(flows)) }
 

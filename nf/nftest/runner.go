@@ -37,6 +37,13 @@ type Keeper interface {
 	FlowState(n int) []byte
 }
 
+// Recorder is a Runner that can show what its function exported.
+type Recorder interface {
+	// Records ends the present configuration and returns the records of its
+	// function, as the engine writes them.
+	Records() []string
+}
+
 // Counter is a Runner whose function's counters can be read.
 type Counter interface {
 	// Counters returns the counters in the order of the manifest.

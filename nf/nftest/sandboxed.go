@@ -24,6 +24,7 @@ type Sandboxed struct {
 	group  *wasm.Group // nil until configured
 	burst  packet.Burst
 	room   Room
+	lines  []string // records, written by the group's goroutine
 }
 
 // NewSandboxed compiles a module. The runtime is the caller's; the caller closes
@@ -55,6 +56,8 @@ func (s *Sandboxed) Configure(config []byte) error {
 	}
 	hop := wasm.Hop{Name: s.module.Manifest.Name, Module: s.module, Config: config}
 	opts := wasm.GroupOptions{Tenant: "test", TimeEvery: 1, Budget: budget, ConfigureBudget: budget, Flows: MaxFlows}
+	s.lines = nil
+	opts.Records = func(r wasm.Record) { s.lines = append(s.lines, string(r.AppendJSON(nil))) }
 	if slices.Contains(s.module.Manifest.Capabilities, nf.CapabilityBind) {
 		l, err := newLive(s.room)
 		if err != nil {
@@ -125,6 +128,17 @@ func (s *Sandboxed) FlowEnd(flows []uint32) { s.group.FlowEnd(slots(flows)) }
 func (s *Sandboxed) FlowState(n int) []byte {
 	all := s.group.FlowState(0)
 	return all[:min(n*s.module.Manifest.FlowStateBytes, len(all))]
+}
+
+// Records is Recorder's.
+func (s *Sandboxed) Records() []string {
+	if lost := s.Stats().RecordsLost; lost > 0 {
+		s.lines = append(s.lines, fmt.Sprintf("and %d lost", lost))
+	}
+	if err := s.closeGroup(); err != nil {
+		return []string{err.Error()}
+	}
+	return s.lines
 }
 
 // Stats returns the engine's own counters for the function.

@@ -3,6 +3,7 @@ package nftest
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
 
 	"sfc/dataplane/packet"
@@ -22,6 +23,8 @@ type Case struct {
 	Want []Want
 	// End are flows that end after the packets.
 	End []uint32
+	// Records, when not nil, are what the function has exported then.
+	Records []string
 	// Counters, when not nil, are the first counters afterwards.
 	Counters []uint64
 	// Refused says that the configuration is refused; nothing else is tested.
@@ -74,6 +77,11 @@ func Run(t *testing.T, r Runner, cases []Case) {
 					t.Errorf("counters %v, want %v", got, tc.Counters)
 				}
 			}
+			if c, ok := r.(Recorder); ok && tc.Records != nil {
+				if got := c.Records(); !slices.Equal(got, tc.Records) {
+					t.Errorf("records\n%s, want\n%s", strings.Join(got, "\n"), strings.Join(tc.Records, "\n"))
+				}
+			}
 		})
 	}
 }
@@ -91,7 +99,7 @@ func process(r Runner, tc Case) []Result {
 }
 
 // Compare runs the packets on every runner and checks that all agree with the
-// first: on refusing the configuration, else on every result and counter.
+// first: on refusing the configuration, else on every result, record and counter.
 // Halfway every other flow ends, afterwards they all do. Runners that can show
 // what they keep of the flows must keep the same. It returns what the first decided, nil when the configuration was refused.
 func Compare(tb testing.TB, config []byte, packets []Packet, runners ...Runner) []Result {
@@ -100,11 +108,13 @@ func Compare(tb testing.TB, config []byte, packets []Packet, runners ...Runner) 
 	var wantErr error
 	var counters []uint64
 	var kept []byte
+	var exported []string
 	all, odd := flowsOf(packets)
 	for i, r := range runners {
 		err := r.Configure(config)
 		var got []Result
 		var count []uint64
+		var records []string
 		if err == nil {
 			half := len(packets) / 2
 			got = r.Process(packets[:half])
@@ -121,9 +131,12 @@ func Compare(tb testing.TB, config []byte, packets []Packet, runners ...Runner) 
 			if c, ok := r.(Counter); ok {
 				count = c.Counters()
 			}
+			if c, ok := r.(Recorder); ok {
+				records = c.Records()
+			}
 		}
 		if i == 0 {
-			want, wantErr, counters = got, err, slices.Clone(count)
+			want, wantErr, counters, exported = got, err, slices.Clone(count), records
 			continue
 		}
 		if (err == nil) != (wantErr == nil) {
@@ -133,6 +146,9 @@ func Compare(tb testing.TB, config []byte, packets []Packet, runners ...Runner) 
 			if diff := want[k].Diff(got[k]); diff != "" {
 				tb.Fatalf("packet %d: %T and %T: %s\npacket %+v\nconfig %.2000s", k, runners[0], r, diff, packets[k], config)
 			}
+		}
+		if !slices.Equal(records, exported) {
+			tb.Fatalf("records: %T\n%s\n%T\n%s\nconfig %.2000s", runners[0], strings.Join(exported, "\n"), r, strings.Join(records, "\n"), config)
 		}
 		if count != nil && counters != nil && !slices.Equal(counters, count) {
 			tb.Fatalf("counters: %T %v and %T %v\nconfig %.2000s", runners[0], counters[:24], r, count[:24], config)
