@@ -119,6 +119,8 @@ func TestReplaceRandom(t *testing.T) {
 	slots := []uint32{0, 1, 63, 64, 255, 256, 511, 512, 513, 1024, 3000, 4999}
 	guests := []guest{v1, v2, v3, {number: 5, format: 2}, {number: 6, format: 1}}
 	flow := rapid.SampledFrom(slots)
+	// What ends probation is rare, so that enough happens during it.
+	seldom := func(t *rapid.T) bool { return rapid.IntRange(0, 5).Draw(t, "now") == 0 }
 	finish := func() {
 		if h.trial != nil {
 			h.trial.until = time.Now()
@@ -131,8 +133,8 @@ func TestReplaceRandom(t *testing.T) {
 		finish()
 		g.FlowEnd(slots)
 		m := &model{cur: &modelVersion{guest: v1, count: map[uint32]uint64{}}, lost: g.Stats()[0].StateLost}
-		packets := func(mark uint32) {
-			burst := rapid.SliceOfN(flow, 1, 20).Draw(t, "slots")
+		packets := func(mark uint32, more ...uint32) {
+			burst := append(more, rapid.SliceOfN(flow, 1, 4).Draw(t, "slots")...)
 			got := b.send(burst, mark)
 			if mark == markTrap {
 				if name := g.ReasonName(b.f.burst.Out[0]); name != "f0.fault" {
@@ -151,11 +153,34 @@ func TestReplaceRandom(t *testing.T) {
 				}
 			}
 		}
+		take := func(t *rapid.T) {
+			s := flow.Draw(t, "from")
+			migrated := m.state != stateMigrated || m.before == nil || h.underWay().isDone(s)
+			m.transit = append(m.transit, moving{b.take(s), m.take(s, migrated)})
+		}
+		give := func(t *rapid.T) {
+			if len(m.transit) == 0 {
+				t.Skip("no flow is under way")
+			}
+			s := flow.Draw(t, "to")
+			if !m.empty(s) { // a slot that was empty all along is another case
+				g.FlowEnd([]uint32{s})
+				m.end(s)
+			}
+			last := len(m.transit) - 1
+			g.GiveFlow(s, m.transit[last].record)
+			m.give(s, m.transit[last].parts)
+			m.transit = m.transit[:last]
+			if lost := g.Stats()[0].StateLost; lost != m.lost {
+				t.Fatalf("%d flows lost their state, want %d", lost, m.lost)
+			}
+			packets(0, s)
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"packets": func(*rapid.T) { packets(0) },
 			"fault": func(t *rapid.T) {
-				if m.before == nil {
-					t.Skip("not on probation")
+				if m.before == nil || !seldom(t) {
+					t.Skip("not on probation, or not now")
 				}
 				packets(markTrap)
 			},
@@ -175,7 +200,10 @@ func TestReplaceRandom(t *testing.T) {
 					m.replace(to, reset)
 				}
 			},
-			"accept": func(*rapid.T) {
+			"accept": func(t *rapid.T) {
+				if !seldom(t) {
+					t.Skip("not now")
+				}
 				finish()
 				m.before = nil
 			},
@@ -194,25 +222,13 @@ func TestReplaceRandom(t *testing.T) {
 					m.end(s)
 				}
 			},
-			"take": func(t *rapid.T) {
-				s := flow.Draw(t, "slot")
-				migrated := m.state != stateMigrated || m.before == nil || h.underWay().isDone(s)
-				m.transit = append(m.transit, moving{b.take(s), m.take(s, migrated)})
-			},
-			"give": func(t *rapid.T) {
-				if len(m.transit) == 0 {
-					t.Skip("no flow is under way")
-				}
-				s := flow.Draw(t, "slot")
-				if !m.empty(s) { // a slot that was empty all along is another case
-					g.FlowEnd([]uint32{s})
-					m.end(s)
-				}
-				g.GiveFlow(s, m.transit[0].record)
-				m.give(s, m.transit[0].parts)
-				m.transit = m.transit[1:]
-				if lost := g.Stats()[0].StateLost; lost != m.lost {
-					t.Fatalf("%d flows lost their state, want %d", lost, m.lost)
+			"take": take,
+			"give": give,
+			"packets and moves": func(t *rapid.T) {
+				for range rapid.IntRange(1, 8).Draw(t, "moves") {
+					packets(0)
+					take(t)
+					give(t)
 				}
 			},
 		})
