@@ -127,6 +127,9 @@ func (f *firewall) reason(p *view, c []uint64) uint16 {
 		if !known {
 			return fwDenied
 		}
+		if flow.tcp && !flow.loose && !flow.quoted(p) {
+			return fwWindow
+		}
 		c[fwRelated]++
 		return 0
 	}
@@ -165,6 +168,41 @@ func (f *firewall) reason(p *view, c []uint64) uint16 {
 		f.completed(p)
 	}
 	return reason
+}
+
+// quoted says whether an ICMP error about a connection quotes a segment that may
+// be under way, as far as the quote is read.
+func (f *fwFlow) quoted(p *view) bool {
+	const icmpLen = 8
+	at := int(p.L4) + icmpLen
+	size, proto := packet.IPv6Len, 6 // of the quoted IP header, and where it names the protocol
+	if p.Proto == packet.ProtoICMP {
+		size, proto = packet.IPv4Len, 9
+	}
+	ip := p.at(uint16(min(at, 65535)), size)
+	if ip == nil {
+		return false
+	}
+	if ip[proto] != packet.ProtoTCP {
+		return true
+	}
+	if p.Proto == packet.ProtoICMP {
+		size = int(ip[0]&15) * 4
+	}
+	tcp := p.at(uint16(min(at+size, 65535)), 8)
+	if tcp == nil {
+		return false
+	}
+	seq := binary.BigEndian.Uint32(tcp[4:])
+	byOrigin := (p.Flags&packet.FlagReverse == 0) == f.reverse // the error travels the other way
+	sender, receiver := f.peers[0], f.peers[1]
+	if !byOrigin {
+		sender, receiver = receiver, sender
+	}
+	if f.stage == fwAsked {
+		return byOrigin && seq == sender.first
+	}
+	return ahead(seq, sender.next) <= 0 && ahead(seq, sender.next-max(receiver.window, 1)) >= 0
 }
 
 // permits asks the rules about a packet that is to begin something.

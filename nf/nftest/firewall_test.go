@@ -143,6 +143,15 @@ var firewallCases = []Case{
 	then("RST in the window only", opened, segs(
 		seg{back: true, flags: rst, seq: 6100}, seg{back: true, flags: rst, seq: 3900}, seg{back: true, flags: rst | ack, seq: 5001}, seg{flags: ack, seq: 1001, ack: 5001}),
 		outOfWindow, outOfWindow, Next, invalidState),
+	then("errors quote a segment under way", opened, []Packet{
+		quoting(seg{flags: ack, seq: 1001, ack: 5001, data: 9}, 0), quoting(seg{flags: ack, seq: 1001, ack: 5001}, 1),
+		quoting(seg{flags: ack, seq: 1001, ack: 5001}, 0), quoting(seg{flags: ack, seq: 1002, ack: 5001}, 0),
+		quoting(seg{back: true, flags: ack, seq: 5001}, 0), quoting(seg{back: true, flags: ack, seq: 4001}, 0), quoting(seg{back: true, flags: ack, seq: 4000}, 0),
+		cut(quoting(seg{flags: ack, seq: 1001, ack: 5001}, 0), 14+20+8+20+7)},
+		Next, Next, Next, outOfWindow, Next, Next, outOfWindow, outOfWindow),
+	then("errors about a SYN", opened[:1], []Packet{
+		quoting(seg{flags: syn, seq: 1000}, 0), quoting(seg{flags: syn, seq: 1001}, 0), quoting(seg{back: true, flags: syn, seq: 1000}, 0)},
+		Next, outOfWindow, outOfWindow),
 	then("numbers wrap", segs(
 		seg{flags: syn, seq: 0xffffffff, win: 1000}, seg{back: true, flags: synAck, seq: 0xfffffff0, ack: 0, win: 1000}, seg{flags: ack, seq: 0, ack: 0xfffffff1, win: 1000}), segs(
 		seg{back: true, flags: ack, seq: 0xfffffff1, ack: 0, win: 1000, data: 500}, seg{flags: ack, seq: 0, ack: 485, win: 1000, data: 900},
@@ -225,6 +234,19 @@ func from(src netip.Addr, flow uint32, ms uint64) Packet {
 	return inFlow(p, flow, false)
 }
 
+// quoting is an ICMP error about a segment of flow 1, whose IP header has some
+// words of options.
+func quoting(s seg, options int) Packet {
+	of := s.packet()
+
+	quote := slices.Clone(of.Frame[packet.EtherLen : packet.EtherLen+packet.IPv4Len])
+	quote[0] += byte(options)
+	quote = append(append(quote, make([]byte, 4*options)...), of.Frame[of.L4:of.L4+8]...)
+	frame := Spec{Src: hostB, Dst: hostA, Proto: packet.ProtoICMP, Payload: quote}.Frame()
+	frame[packet.EtherLen+packet.IPv4Len] = 3 // destination unreachable
+	return inFlow(NewPacket(frame, 0), 1, !s.back)
+}
+
 // inFlows puts packets into another flow.
 func inFlows(flow uint32, list []Packet) []Packet {
 	for i := range list {
@@ -256,6 +278,28 @@ func edit(p Packet, i int, b byte) Packet {
 	p.Frame = slices.Clone(p.Frame)
 	p.Frame[i] = b
 	return p
+}
+
+// Random traffic has errors about connections of both families that pass, and some
+// that do not.
+func TestFirewallRelated(t *testing.T) {
+	seed := testSeed(t)
+	all := runners(t, "firewall")
+	seen := map[string]int{}
+	for i := range uint64(20) {
+		packets := newGen(seed+i).talks(t, 2000)
+		for k, r := range Compare(t, []byte(`{}`), packets, all...) {
+			if p := packets[k]; p.Flags&packet.FlagICMPError != 0 && p.Flow != 0 {
+				seen[fmt.Sprintf("ip6=%v reason=%d", p.Flags&packet.FlagIPv6 != 0, r.Reason)]++
+			}
+		}
+	}
+	for _, want := range []string{"ip6=false reason=0", "ip6=true reason=0", "ip6=false reason=3", "ip6=true reason=3"} {
+		if seen[want] == 0 {
+			t.Errorf("%v: no error with %s", seen, want)
+		}
+	}
+	t.Log(seen)
 }
 
 // A flow that has ended takes its permission with it: its slot is another's.

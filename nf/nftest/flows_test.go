@@ -145,15 +145,18 @@ func (g gen) say(t *talk) Spec {
 
 // icmpError answers an IP packet with an error that quotes it.
 func (g gen) icmpError(of Packet, now uint64) Packet {
-	if of.Flags&packet.FlagIPv4 == 0 || len(of.Frame) < packet.EtherLen+packet.IPv4Len+8 {
+	ip6 := of.Flags&packet.FlagIPv6 != 0
+	s, size, kinds := Spec{Proto: packet.ProtoICMP}, packet.IPv4Len, []byte{3, 11, 12}
+	if ip6 {
+		s.Proto, size, kinds = packet.ProtoICMPv6, packet.IPv6Len, []byte{1, 2, 3, 4}
+	}
+	if of.Flags&(packet.FlagIPv4|packet.FlagIPv6) == 0 || len(of.Frame) < packet.EtherLen+size+8 {
 		return of
 	}
-	quoted := of.Frame[packet.EtherLen:][:packet.IPv4Len+8]
-	s := Spec{Src: g.addr(false), Dst: g.addr(false), Proto: packet.ProtoICMP}
+	s.Src, s.Dst = g.addr(ip6), g.addr(ip6)
+	s.Payload = of.Frame[packet.EtherLen:][:size+8]
 	frame := s.Frame()
-	frame[packet.EtherLen+packet.IPv4Len] = pick[byte](g, 3, 11, 12)
-	frame = append(frame, quoted...)
-	frame[packet.EtherLen+3] = byte(len(frame) - packet.EtherLen)
+	frame[packet.EtherLen+size] = pick(g, kinds...)
 	packet.SetChecksums(frame)
 	return NewPacket(frame, now)
 }

@@ -15,15 +15,16 @@
 // Cost:       17 ns/packet of established TCP, 4.1 of UDP, 48 of a SYN that a limit
 //             drops, at burst 64 in the sandbox; 2-core AMD EPYC VM, 2026-11-23,
 //             BenchmarkCatalogue/nf=firewall.
-// See also:   tcp.h for TCP, syn.h for the limits, ../rules for the rules. RFC 9293
-//             (TCP), RFC 7323 (window scaling), RFC 5961 (blind attacks against
-//             TCP), RFC 4987 (SYN floods).
+// See also:   tcp.h for TCP, related.h for ICMP errors, syn.h for the limits, ../rules
+//             for the rules. RFC 9293 (TCP), RFC 7323 (window scaling), RFC 5961
+//             and 5927 (blind attacks against TCP), RFC 4987 (SYN floods).
 #include "sfc.h"
 #include "sfc_inet.h"
 #include "sfc_json.h"
 #include "sfc_mem.h"
 
 #include "../rules/lanes.h"
+#include "related.h"
 #include "syn.h"
 #include "tcp.h"
 
@@ -240,6 +241,8 @@ static inline enum reason decide(const struct sfc_desc *d, const uint16_t *rule)
 	if (d->flags & SFC_ICMP_ERROR) { // about the flow
 		if (c->state == UNDECIDED)
 			return DENIED;
+		if (c->state != NOT_TCP && !related_fits(c, d))
+			return OUT_OF_WINDOW;
 		count.related++;
 		return PASSES;
 	}
