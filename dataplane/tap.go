@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"sync"
 
@@ -11,17 +12,21 @@ import (
 
 // Tap is a TAP device through which packets with verdict Pass reach the
 // kernel's network stack: they arrive there as if received on it. It goes when
-// it is closed or the process dies. Inject belongs to one worker.
+// it is closed or the process dies. Any worker may call Inject.
 type Tap struct {
 	name string
 	fd   int
+	mac  [6]byte   // the device's
+	own  [][6]byte // the ports'
 	once sync.Once
 	err  error
 }
 
 // OpenTap makes a TAP device in the network namespace of the calling thread
-// and sets it up. Needs CAP_NET_ADMIN. See Documentation/networking/tuntap.rst.
-func OpenTap(name string) (_ *Tap, err error) {
+// and sets it up. Frames for the hardware addresses of ports, own, are for this
+// host: the device takes them for its own too. Needs CAP_NET_ADMIN. See
+// Documentation/networking/tuntap.rst.
+func OpenTap(name string, own [][6]byte) (_ *Tap, err error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
@@ -42,8 +47,8 @@ func OpenTap(name string) (_ *Tap, err error) {
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
 		return nil, fmt.Errorf("tap %s: %w", name, err)
 	}
-	// The stack must not answer on it by itself.
-	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+	// Without an address of its own the stack says nothing on it by itself.
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/addr_gen_mode", []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("tap %s: %w", name, err)
 	}
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -55,12 +60,31 @@ func OpenTap(name string) (_ *Tap, err error) {
 	if err := unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, ifr); err != nil {
 		return nil, fmt.Errorf("tap %s: set up: %w", name, err)
 	}
-	return &Tap{name: name, fd: fd}, nil
+	nic, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("tap %s: %w", name, err)
+	}
+	t := &Tap{name: name, fd: fd, own: own}
+	copy(t.mac[:], nic.HardwareAddr)
+	return t, nil
 }
 
 // Inject implements [Stack].
 func (t *Tap) Inject(frame []byte) bool {
+	if len(frame) < len(t.mac) {
+		return false
+	}
+	to := [6]byte(frame)
+	for i := range t.own {
+		if t.own[i] == to {
+			// For the stack a frame to another device's address is somebody
+			// else's.
+			copy(frame, t.mac[:])
+			break
+		}
+	}
 	n, err := unix.Write(t.fd, frame)
+	copy(frame, to[:])
 	return err == nil && n == len(frame)
 }
 

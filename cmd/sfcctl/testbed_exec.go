@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,11 +13,11 @@ import (
 func newTestbedExec(e env) *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
-		Use:   "exec client|server -- PROGRAM [ARGUMENT...]",
+		Use:   "exec client|server|engine -- PROGRAM [ARGUMENT...]",
 		Short: "Run a program on a host of a lab",
-		Long: `Runs a program in the network of the client or the server, in the place of this
-command: its input, output and exit status are the program's. It knows the hosts
-as "client" and "server", and asks the server's address, port 53, for other
+		Long: `Runs a program in the network of the client, the server or the engine, in the
+place of this command: its input, output and exit status are the program's. It
+knows the hosts by these names, and asks the server's address, port 53, for other
 names: run a name server there to answer. All other files are this machine's.`,
 		Example: `  sudo sfcctl testbed exec server -- python3 -m http.server 80
   sudo sfcctl testbed exec client -- curl http://server/
@@ -23,9 +25,9 @@ names: run a name server there to answer. All other files are this machine's.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
-				return fmt.Errorf("missing argument: %s or %s, and a program", lab.HostClient, lab.HostServer)
-			case args[0] != string(lab.HostClient) && args[0] != string(lab.HostServer):
-				return fmt.Errorf("%q is no host of a lab: it is %s or %s", args[0], lab.HostClient, lab.HostServer)
+				return fmt.Errorf("missing argument: a host (%s), and a program", hostNames(" or "))
+			case !slices.Contains(lab.Hosts, lab.Host(args[0])):
+				return fmt.Errorf("%q is no host of a lab: it is %s", args[0], hostNames(" or "))
 			case len(program(args)) == 0:
 				return fmt.Errorf("missing argument: a program to run on the %s", args[0])
 			}
@@ -33,7 +35,7 @@ names: run a name server there to answer. All other files are this machine's.`,
 		},
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
-				return []string{string(lab.HostClient), string(lab.HostServer)}, cobra.ShellCompDirectiveNoFileComp
+				return strings.Split(hostNames(" "), " "), cobra.ShellCompDirectiveNoFileComp
 			}
 			return nil, cobra.ShellCompDirectiveDefault
 		},
@@ -49,6 +51,14 @@ names: run a name server there to answer. All other files are this machine's.`,
 	cmd.Flags().SetInterspersed(false)
 	nameFlag(cmd, &name)
 	return cmd
+}
+
+func hostNames(sep string) string {
+	names := make([]string, len(lab.Hosts))
+	for i, h := range lab.Hosts {
+		names[i] = string(h)
+	}
+	return strings.Join(names, sep)
 }
 
 // program is what follows the host: pflag leaves a -- behind an argument where

@@ -28,10 +28,16 @@ func newTestbedUp(e env) *cobra.Command {
 chains in the middle one and returns when packets flow. All of it stays up, in a
 background process, until "sfcctl testbed down".
 
-The engine is a bump in the wire: client and server are in one subnet, and what
-no chain claims, ARP and neighbour discovery above all, goes to the other side.
-The chains' ports are "in", where the client is, and "out", where the server is.`,
+The chains' ports are "in", where the client is, and "out", where the server is.
+With --mode inline the engine is a bump in the wire: client and server are in one
+subnet, and what no chain claims, ARP and neighbour discovery above all, goes to
+the other side. With --mode routed it is a router: each host has a subnet of its
+own and the engine for its gateway, whose kernel answers for it, tells chains
+the next hops, and forwards what they do not claim. Chains that stand for
+addresses of their own, such as the pool of nat44, need that; without --mode they
+get it, all others inline.`,
 		Example: `  sudo sfcctl testbed up --chain edge.yaml
+  sudo sfcctl testbed up --chain nat.yaml --mode routed --workers 2
   sudo sfcctl testbed up --chain edge.yaml --name second`,
 		Args: needArgs(0, 0, "only flags"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -61,8 +67,13 @@ The chains' ports are "in", where the client is, and "out", where the server is.
 func labFlags(cmd *cobra.Command, opts *lab.Options) {
 	f := cmd.Flags()
 	f.StringArrayVar(&opts.Chains, "chain", nil, "chain file; give several to run several chains")
+	f.StringVar((*string)(&opts.Mode), "mode", "", "inline or routed (default: what the chains need)")
 	f.IntVar(&opts.Workers, "workers", 1, "workers, each on a core of its own")
 	nameFlag(cmd, &opts.Name)
+	modes := cobra.FixedCompletions([]string{string(lab.Inline), string(lab.Routed)}, cobra.ShellCompDirectiveNoFileComp)
+	if err := cmd.RegisterFlagCompletionFunc("mode", modes); err != nil {
+		panic(err) // the flag was defined above
+	}
 	if err := cmd.MarkFlagFilename("chain", "yaml", "yml"); err != nil {
 		panic(err) // the flag was defined above
 	}
@@ -76,7 +87,7 @@ type upReport struct {
 
 // startLab starts the lab's process and waits until it is up.
 func startLab(ctx context.Context, opts lab.Options) (s lab.Status, err error) {
-	args := []string{"testbed", "serve", "--name", opts.Name, "--workers", strconv.Itoa(opts.Workers)}
+	args := []string{"testbed", "serve", "--name", opts.Name, "--mode", string(opts.Mode), "--workers", strconv.Itoa(opts.Workers)}
 	for _, file := range opts.Chains {
 		if file, err = filepath.Abs(file); err != nil {
 			return s, err
@@ -176,7 +187,9 @@ func printUp(w io.Writer, s lab.Status) error {
 	fmt.Fprintf(&b, "lab %s is up: %s %s, %s on %s, XDP %s, %s, memory %s\n", s.Name, s.Mode,
 		strings.Join(s.Chains, ", "), plural(len(s.Cores), "worker"), coreList(s.Cores), s.Attach, s.Bind, s.Memory)
 	for _, n := range s.Hosts {
-		fmt.Fprintf(&b, "  %-7s %s\n", n.Name, strings.Join(n.Addresses, "  "))
+		if len(n.Addresses) > 0 {
+			fmt.Fprintf(&b, "  %-7s %s\n", n.Name, strings.Join(n.Addresses, "  "))
+		}
 	}
 	for _, note := range s.Notes {
 		fmt.Fprintf(&b, "note: %s\n", note)

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"net"
 
 	"sfc/bpf"
 	"sfc/chains"
@@ -72,7 +73,11 @@ func (e *Engine) Connect(ports []Port) (err error) {
 	info := e.workers[0].sockets[0].Info()
 	e.mode.Bind, e.mode.NeedWakeup, e.mode.TxBudget = info.String(), info.NeedWakeup, int(info.TxBudget)
 	var stack dataplane.Stack
-	if e.stack, err = dataplane.OpenTap(stackName); err == nil {
+	own, err := hardwareAddresses(ports)
+	if err != nil {
+		return err
+	}
+	if e.stack, err = dataplane.OpenTap(stackName, own); err == nil {
 		e.connected.push(e.stack.Close)
 		stack = e.stack
 	} else {
@@ -95,6 +100,19 @@ func (e *Engine) Connect(ports []Port) (err error) {
 		return err
 	}
 	return e.attach(ports)
+}
+
+// hardwareAddresses returns those of the ports' interfaces.
+func hardwareAddresses(ports []Port) ([][6]byte, error) {
+	own := make([][6]byte, len(ports))
+	for i, p := range ports {
+		nic, err := net.InterfaceByIndex(p.Ifindex)
+		if err != nil {
+			return nil, fmt.Errorf("interface %d of port %d: %w", p.Ifindex, i, err)
+		}
+		copy(own[i][:], nic.HardwareAddr)
+	}
+	return own, nil
 }
 
 // load loads the steering.

@@ -36,16 +36,25 @@ const (
 	// Inline: a bump in the wire. Both hosts are in one subnet; what no chain
 	// claims, ARP and neighbour discovery above all, goes to the other side.
 	Inline Mode = "inline"
+	// Routed: a router. Each host has a subnet of its own and the engine for
+	// its gateway. What no chain claims the engine's kernel gets, which answers
+	// for the engine's addresses and forwards the rest.
+	Routed Mode = "routed"
 )
 
-// Host is a host of the lab.
+// Host is a network namespace of the lab.
 type Host string
 
-// The hosts. The client is behind port in, the server behind port out.
+// The hosts. The client is behind port in, the server behind port out, and the
+// engine between them.
 const (
 	HostClient Host = "client"
+	HostEngine Host = "engine"
 	HostServer Host = "server"
 )
+
+// Hosts are all of them.
+var Hosts = []Host{HostClient, HostEngine, HostServer}
 
 // Options configure a lab. Chains is required.
 type Options struct {
@@ -55,7 +64,8 @@ type Options struct {
 	Name string
 	// Chains are chain files; ports are in and out.
 	Chains []string
-	// Mode defaults to Inline.
+	// Mode defaults to Routed for chains that stand for addresses of their own,
+	// which others must be able to reach, and to Inline for all others.
 	Mode Mode
 	// Workers is the number of workers. Default 1.
 	Workers int
@@ -75,9 +85,6 @@ func (o Options) withDefaults() Options {
 	if o.Name == "" {
 		o.Name = DefaultName
 	}
-	if o.Mode == "" {
-		o.Mode = Inline
-	}
 	if o.Workers == 0 {
 		o.Workers = 1
 	}
@@ -93,8 +100,8 @@ func (o Options) Validate() error {
 	switch {
 	case len(o.Chains) == 0:
 		return errors.New("no chain given: name a file with --chain")
-	case o.Mode != Inline:
-		return fmt.Errorf("mode %q: it is %s", o.Mode, Inline)
+	case o.Mode != "" && o.Mode != Inline && o.Mode != Routed:
+		return fmt.Errorf("mode %q: it is %s or %s", o.Mode, Inline, Routed)
 	case o.Workers < 1:
 		return fmt.Errorf("%d workers: want at least 1", o.Workers)
 	}
@@ -126,10 +133,23 @@ const (
 	portOut
 )
 
-// addresses are the hosts' by mode.
+// addresses are the hosts' by mode; the engine's first two are those of port in,
+// the others of port out.
 var addresses = map[Mode]map[Host][]netip.Prefix{
 	Inline: {
-		HostClient: {netip.MustParsePrefix("10.0.1.1/24"), netip.MustParsePrefix("fd00:1::1/64")},
-		HostServer: {netip.MustParsePrefix("10.0.1.2/24"), netip.MustParsePrefix("fd00:1::2/64")},
+		HostClient: prefixes("10.0.1.1/24", "fd00:1::1/64"),
+		HostServer: prefixes("10.0.1.2/24", "fd00:1::2/64"),
 	},
+	Routed: {
+		HostClient: prefixes("10.0.0.2/24", "fd00::2/64"),
+		HostEngine: prefixes("10.0.0.1/24", "fd00::1/64", "10.0.1.1/24", "fd00:1::1/64"),
+		HostServer: prefixes("10.0.1.2/24", "fd00:1::2/64"),
+	},
+}
+
+func prefixes(texts ...string) (list []netip.Prefix) {
+	for _, t := range texts {
+		list = append(list, netip.MustParsePrefix(t))
+	}
+	return list
 }

@@ -46,18 +46,25 @@ func Open(opts Options) (_ *Lab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l.bridge(specs)
+	if l.opts.Mode == "" {
+		l.opts.Mode = modeFor(specs)
+	}
+	l.unmatched(specs)
 	log := &eventLog{w: opts.Log}
 	if l.eng, err = agent.Open(agent.Options{
 		Specs: specs, Ports: portNames, Workers: opts.Workers, Limits: opts.Limits, Events: log.event,
 	}); err != nil {
 		return nil, err
 	}
-	if l.net, err = openNetwork(opts.Mode); err != nil {
+	if l.net, err = openNetwork(l.opts.Mode); err != nil {
 		return nil, err
 	}
 	err = l.net.engine.Do(func() error {
-		return l.eng.Connect([]agent.Port{{Ifindex: l.net.in.Index, Mode: bpf.Native}, {Ifindex: l.net.out.Index, Mode: bpf.Native}})
+		routed := l.opts.Mode == Routed
+		return l.eng.Connect([]agent.Port{
+			{Ifindex: l.net.in.Index, Mode: bpf.Native, Routed: routed},
+			{Ifindex: l.net.out.Index, Mode: bpf.Native, Routed: routed},
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -68,18 +75,34 @@ func Open(opts Options) (_ *Lab, err error) {
 	if err := l.eng.Start(); err != nil {
 		return nil, err
 	}
-	return l, l.net.meet(opts.Mode)
+	return l, l.net.meet()
 }
 
-// bridge has what no chain claims go to the other side, or the hosts could not
-// find each other.
-func (l *Lab) bridge(specs []chains.Spec) {
+// modeFor returns the mode that chains need: a chain that stands for addresses
+// of its own needs a router, which answers for them.
+func modeFor(specs []chains.Spec) Mode {
+	for i := range specs {
+		if len(specs[i].Addresses) > 0 {
+			return Routed
+		}
+	}
+	return Inline
+}
+
+// unmatched decides what becomes of packets that no chain claims. Inline they
+// go to the other side, or the hosts could not find each other; a router's
+// kernel answers for it.
+func (l *Lab) unmatched(specs []chains.Spec) {
+	want, why := chains.UnmatchedForward, "the engine is a bump in the wire"
+	if l.opts.Mode == Routed {
+		want, why = chains.UnmatchedPass, "the engine's kernel answers for it"
+	}
 	for i := range specs {
 		s := &specs[i]
-		if s.Unmatched != chains.UnmatchedUnset && s.Unmatched != chains.UnmatchedForward {
-			l.notes = append(l.notes, fmt.Sprintf("chain %s/%s: unmatched is forward here, not %s: the engine is a bump in the wire", s.Tenant, s.Name, s.Unmatched))
+		if s.Unmatched != chains.UnmatchedUnset && s.Unmatched != want {
+			l.notes = append(l.notes, fmt.Sprintf("chain %s/%s: unmatched is %s here, not %s: %s", s.Tenant, s.Name, want, s.Unmatched, why))
 		}
-		s.Unmatched = chains.UnmatchedForward
+		s.Unmatched = want
 	}
 }
 
@@ -88,10 +111,12 @@ func (l *Lab) host(h Host) (*netns.NS, error) {
 	switch h {
 	case HostClient:
 		return l.net.client, nil
+	case HostEngine:
+		return l.net.engine, nil
 	case HostServer:
 		return l.net.server, nil
 	}
-	return nil, fmt.Errorf("no host %q: there are %s and %s", h, HostClient, HostServer)
+	return nil, fmt.Errorf("no host %q: there are %s, %s and %s", h, HostClient, HostEngine, HostServer)
 }
 
 // Close takes everything down. Programs that run on the hosts keep running,

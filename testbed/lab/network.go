@@ -16,6 +16,7 @@ import (
 
 // network is the hosts, and the links between them and the engine.
 type network struct {
+	mode                   Mode
 	client, engine, server *netns.NS
 	in, out                *netns.Link // in the engine's namespace
 	far                    [2]*netns.Link
@@ -32,7 +33,7 @@ var macs = [4]net.HardwareAddr{
 }
 
 func openNetwork(mode Mode) (_ *network, err error) {
-	n := &network{}
+	n := &network{mode: mode}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -43,7 +44,7 @@ func openNetwork(mode Mode) (_ *network, err error) {
 			return nil, err
 		}
 	}
-	for _, ns := range []*netns.NS{n.client, n.server} {
+	for _, ns := range []*netns.NS{n.client, n.engine, n.server} {
 		if err := ns.Do(setUpHost); err != nil {
 			return nil, err
 		}
@@ -51,9 +52,22 @@ func openNetwork(mode Mode) (_ *network, err error) {
 	if err := n.links(); err != nil {
 		return nil, err
 	}
+	if mode == Routed {
+		err = n.route()
+	} else {
+		err = n.engine.Do(func() error { return silence(portNames) })
+	}
+	if err != nil {
+		return nil, err
+	}
 	for i, host := range []Host{HostClient, HostServer} {
 		for _, a := range addresses[mode][host] {
 			if err := n.far[i].AddAddress(a); err != nil {
+				return nil, fmt.Errorf("%s: %w", host, err)
+			}
+		}
+		for _, gateway := range n.gateways(i) {
+			if err := n.far[i].NS.Do(func() error { return defaultRoute(n.far[i].Index, gateway) }); err != nil {
 				return nil, fmt.Errorf("%s: %w", host, err)
 			}
 		}
@@ -79,7 +93,58 @@ func (n *network) links() (err error) {
 		}
 		n.stubs = append(n.stubs, stub)
 	}
-	return n.engine.Do(func() error { return silence(portNames) })
+	return nil
+}
+
+// gateways returns the engine's addresses on a port; none where it is no router.
+func (n *network) gateways(port int) (list []netip.Addr) {
+	all := addresses[n.mode][HostEngine]
+	for _, a := range all[min(2*port, len(all)):min(2*port+2, len(all))] {
+		list = append(list, a.Addr())
+	}
+	return list
+}
+
+// route makes a router of the engine's kernel.
+func (n *network) route() error {
+	err := n.engine.Do(func() error {
+		for _, v := range []struct{ name, value string }{
+			{"ipv4/ip_forward", "1"},
+			{"ipv6/conf/all/forwarding", "1"},
+			// What chains pass to the kernel comes in on another device than
+			// the port, and what they translate leaves with other addresses.
+			{"ipv4/conf/all/rp_filter", "0"},
+			{"ipv4/conf/default/rp_filter", "0"},
+			{"ipv4/conf/all/send_redirects", "0"},
+			// That device is made later.
+			{"ipv6/conf/default/disable_ipv6", "0"},
+		} {
+			if err := sysctl(v.name, v.value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i, a := range addresses[n.mode][HostEngine] {
+		if err != nil {
+			break
+		}
+		err = []*netns.Link{n.in, n.out}[i/2].AddAddress(a)
+	}
+	if err != nil {
+		return fmt.Errorf("engine: %w", err)
+	}
+	return nil
+}
+
+// defaultRoute has everything go to a gateway. It runs inside.
+func defaultRoute(ifindex int, gateway netip.Addr) error {
+	bits := gateway.BitLen()
+	all := &net.IPNet{IP: make(net.IP, bits/8), Mask: net.CIDRMask(0, bits)}
+	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: ifindex, Dst: all, Gw: gateway.AsSlice()}); err != nil {
+		return fmt.Errorf("default route by %v: %w", gateway, err)
+	}
+	return nil
 }
 
 // silence keeps the engine's own kernel from saying anything on its ports.
@@ -131,14 +196,40 @@ func sysctl(name, value string) error {
 // addresses.
 const meetTimeout = 5 * time.Second
 
-// meet returns when the hosts have found each other's hardware addresses: frames
-// flow both ways. It sends nothing that a chain would see.
-func (n *network) meet(mode Mode) error {
-	for i, peer := range []Host{HostServer, HostClient} {
-		for _, a := range addresses[mode][peer] {
-			if err := n.far[i].NS.Do(func() error { return resolve(n.far[i].Index, a.Addr()) }); err != nil {
-				return fmt.Errorf("%s cannot be reached: %w", peer, err)
+// meet returns when everybody has found the hardware addresses of those next to
+// him: frames flow both ways. It sends nothing that a chain would see.
+func (n *network) meet() error {
+	near := [2]*netns.Link{n.in, n.out}
+	for i, host := range []Host{HostClient, HostServer} {
+		if n.mode == Inline {
+			peer := []Host{HostServer, HostClient}[i]
+			if err := find(n.far[i], host, peer, plain(addresses[n.mode][peer])); err != nil {
+				return err
 			}
+			continue
+		}
+		err := errors.Join(
+			find(n.far[i], host, HostEngine, n.gateways(i)),
+			find(near[i], HostEngine, host, plain(addresses[n.mode][host])))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func plain(prefixes []netip.Prefix) (list []netip.Addr) {
+	for _, p := range prefixes {
+		list = append(list, p.Addr())
+	}
+	return list
+}
+
+// find has a host resolve the addresses of another on its link.
+func find(l *netns.Link, host, other Host, list []netip.Addr) error {
+	for _, a := range list {
+		if err := l.NS.Do(func() error { return resolve(l.Index, a) }); err != nil {
+			return fmt.Errorf("the %s cannot reach the %s: %w", host, other, err)
 		}
 	}
 	return nil

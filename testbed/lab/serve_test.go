@@ -37,7 +37,7 @@ func TestRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s.Name != DefaultName || s.PID != os.Getpid() || s.Mode != Inline || s.Attach != "native" || s.Memory != "exclusive" ||
-		len(s.Cores) != 1 || !slices.Equal(s.Chains, []string{"test/guard"}) || len(s.Hosts) != 2 || s.UpNs <= 0 {
+		len(s.Cores) != 1 || !slices.Equal(s.Chains, []string{"test/guard"}) || len(s.Hosts) != 3 || s.UpNs <= 0 {
 		t.Errorf("%+v", s)
 	}
 	for _, tt := range []struct{ send, want string }{

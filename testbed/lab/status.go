@@ -30,8 +30,8 @@ func (l *Lab) Status() Status {
 }
 
 func (l *Lab) hosts() (nodes []Node) {
-	for _, h := range []Host{HostClient, HostServer} {
-		n := Node{Name: h}
+	for _, h := range Hosts {
+		n := Node{Name: h, Addresses: []string{}}
 		for _, a := range addresses[l.opts.Mode][h] {
 			n.Addresses = append(n.Addresses, a.Addr().String())
 		}
