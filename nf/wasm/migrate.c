@@ -9,8 +9,9 @@
  * The state of a flow is zero when it has none: there is nothing to hand over,
  * and the guest is not called.
  *
- * The calls of one burst share one deadline: migration may take as long again
- * as the burst itself, however many flows are in it.
+ * The calls of one burst share one deadline, and so do those in the background
+ * before it: each may take as long as the burst itself, however many flows
+ * there are.
  */
 #include <stdio.h>
 #include <stdlib.h>

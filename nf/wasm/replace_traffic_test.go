@@ -19,6 +19,8 @@ type traffic struct {
 	done  chan struct{}
 	ended chan struct{}
 
+	trap     atomic.Bool // the next burst makes the function trap
+	faulted  atomic.Uint64
 	packets  atomic.Uint64
 	versions [16]uint64 // packets by version
 	count    []uint64   // packets of each flow
@@ -50,7 +52,21 @@ func (w *traffic) run() {
 			next = next*1664525 + 1013904223
 			slots[k] = next >> 8 % w.flows
 		}
-		got := w.b.send(slots)
+		mark := uint32(0)
+		if w.trap.CompareAndSwap(true, false) {
+			mark = markTrap
+		}
+		got := w.b.send(slots, mark)
+		w.packets.Add(uint64(len(slots)))
+		if mark == markTrap {
+			for k := range slots {
+				if name := w.b.f.group.ReasonName(w.b.f.burst.Out[k]); name != "f0.fault" {
+					w.b.tb.Errorf("turn %d: %s of a burst that trapped", turn, name)
+				}
+			}
+			w.faulted.Add(uint64(len(slots)))
+			continue
+		}
 		for k, s := range slots {
 			w.count[s]++
 			if o := w.b.f.burst.Out[k]; (o.Verdict != packet.Tx || got[k].count != w.count[s]) && len(w.wrong) < 5 {
@@ -59,7 +75,6 @@ func (w *traffic) run() {
 			}
 			w.versions[got[k].version&15]++
 		}
-		w.packets.Add(uint64(len(slots)))
 	}
 }
 
@@ -172,6 +187,36 @@ func TestReplaceUnderTraffic(t *testing.T) {
 		if got := binary.LittleEndian.Uint64(state[8*slot:]); got != want {
 			t.Fatalf("slot %d holds %d, want %d", slot, got, want)
 		}
+	}
+}
+
+// Versions fault on probation under traffic: one burst each is dropped, by name,
+// and the version before goes on with every flow as it was left.
+func TestRollBackUnderTraffic(t *testing.T) {
+	b := newBed(t, v1, 1, GroupOptions{Flows: 20_000})
+	b.module(v2)
+	w := b.traffic(10_000)
+	const rounds = 30
+	for range rounds {
+		r := b.prepare(v2, ReplaceOptions{Probation: time.Hour})
+		w.install(r)
+		w.trap.Store(true)
+		for end := time.Now().Add(20 * time.Second); r.Status().Phase == Probation; {
+			if time.Now().After(end) {
+				t.Fatal("it does not go back")
+			}
+		}
+		status(t, r, ReplacementStatus{RolledBack, "1.1.0", "1.2.0", "kept", "unreachable"})
+	}
+	w.stop()
+	b.settle()
+	s := b.f.group.Stats()[0]
+	if n := w.packets.Load(); s.Packets != n || s.Faulted["fault"] != w.faulted.Load() || s.Traps != rounds ||
+		s.Verdicts[packet.Next] != n-w.faulted.Load() || s.State != Running {
+		t.Errorf("%d packets, %d faulted; counted %+v", n, w.faulted.Load(), s)
+	}
+	if w.versions[1] == 0 || w.versions[2] == 0 {
+		t.Errorf("packets by version: %v", w.versions)
 	}
 }
 

@@ -33,7 +33,8 @@ type Options struct {
 	// Mappings is the most memory mappings that all instances may have
 	// together; one takes at most 23 with the default ScrapBytes. Default nine tenths
 	// of what the kernel allows a process (vm.max_map_count, usually 65,530:
-	// 2,560 instances, spares included). Go's own memory needs the rest.
+	// 2,560 instances, spares included). Go's own memory needs the rest. A
+	// function that is being replaced has two versions' instances.
 	Mappings int
 	// Limits are checked before a module is compiled. Default nf.Limits{}.
 	Limits nf.Limits

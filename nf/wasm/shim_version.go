@@ -10,6 +10,15 @@ import "C"
 import (
 	"time"
 	"unsafe"
+
+	"sfc/nf"
+)
+
+// Where sfc_slot_migrate finds the state it is given.
+var (
+	_ [nf.OldStateStart - C.SFC_OLD_STATE]byte
+	_ [C.SFC_OLD_STATE - nf.OldStateStart]byte
+	_ [nf.ConfigStart - nf.OldStateStart - nf.MaxFlowState]byte
 )
 
 // setVersion gives hop h what belongs to a version of its function: pointers
