@@ -69,6 +69,7 @@ func labFlags(cmd *cobra.Command, opts *lab.Options) {
 	f.StringArrayVar(&opts.Chains, "chain", nil, "chain file; give several to run several chains")
 	f.StringVar((*string)(&opts.Mode), "mode", "", "inline or routed (default: what the chains need)")
 	f.IntVar(&opts.Workers, "workers", 1, "workers, each on a core of its own")
+	f.DurationVar(&opts.RebalanceEvery, "rebalance-every", 0, "move flows from busy workers to idle ones so often; 0: never")
 	nameFlag(cmd, &opts.Name)
 	modes := cobra.FixedCompletions([]string{string(lab.Inline), string(lab.Routed)}, cobra.ShellCompDirectiveNoFileComp)
 	if err := cmd.RegisterFlagCompletionFunc("mode", modes); err != nil {
@@ -87,7 +88,8 @@ type upReport struct {
 
 // startLab starts the lab's process and waits until it is up.
 func startLab(ctx context.Context, opts lab.Options) (s lab.Status, err error) {
-	args := []string{"testbed", "serve", "--name", opts.Name, "--mode", string(opts.Mode), "--workers", strconv.Itoa(opts.Workers)}
+	args := []string{"testbed", "serve", "--name", opts.Name, "--mode", string(opts.Mode), "--workers", strconv.Itoa(opts.Workers),
+		"--rebalance-every", opts.RebalanceEvery.String()}
 	for _, file := range opts.Chains {
 		if file, err = filepath.Abs(file); err != nil {
 			return s, err

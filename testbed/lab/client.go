@@ -17,8 +17,8 @@ import (
 
 // Client asks a lab. It connects for every request.
 type Client struct {
-	name  string
-	place place
+	name string
+	site site
 }
 
 // Dial returns a client of a lab that runs. An empty dir or name selects the
@@ -31,12 +31,12 @@ func Dial(dir, name string) (*Client, error) {
 	if os.Geteuid() != 0 {
 		return nil, ErrNotRoot
 	}
-	return &Client{name: o.Name, place: placeOf(o.Dir, o.Name)}, nil
+	return &Client{name: o.Name, site: siteOf(o.Dir, o.Name)}, nil
 }
 
 // connect opens a connection. When nobody listens it says why.
 func (c *Client) connect() (*net.UnixConn, error) {
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: c.place.socket, Net: "unix"})
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: c.site.socket, Net: "unix"})
 	switch {
 	case err == nil:
 		return conn, nil
@@ -148,10 +148,10 @@ const downTimeout = 15 * time.Second
 func (c *Client) Down(ctx context.Context) (dead bool, err error) {
 	conn, err := c.connect()
 	if errors.Is(err, ErrNoLab) {
-		if on, lockErr := c.place.held(); lockErr != nil || on {
+		if on, lockErr := c.site.held(); lockErr != nil || on {
 			return false, errors.Join(err, lockErr)
 		}
-		if dead, clearErr := c.place.clear(); dead || clearErr != nil {
+		if dead, clearErr := c.site.clear(); dead || clearErr != nil {
 			return dead, clearErr
 		}
 	}

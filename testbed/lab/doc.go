@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"time"
 
 	"sfc/nf"
 )
@@ -69,6 +70,9 @@ type Options struct {
 	Mode Mode
 	// Workers is the number of workers. Default 1.
 	Workers int
+	// RebalanceEvery is how often buckets move from workers that have much to
+	// do to those that have little. 0: never.
+	RebalanceEvery time.Duration
 	// Limits are checked on every module.
 	Limits nf.Limits
 	// Log receives what functions log, their faults and alarms, one a line.
@@ -104,6 +108,8 @@ func (o Options) Validate() error {
 		return fmt.Errorf("mode %q: it is %s or %s", o.Mode, Inline, Routed)
 	case o.Workers < 1:
 		return fmt.Errorf("%d workers: want at least 1", o.Workers)
+	case o.RebalanceEvery != 0 && o.RebalanceEvery < time.Millisecond:
+		return fmt.Errorf("rebalance every %v: want 1ms at least, or 0 for never", o.RebalanceEvery)
 	}
 	return CheckName(o.Name)
 }

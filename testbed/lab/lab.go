@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"sfc/bpf"
 	"sfc/chains"
 	"sfc/ctrl/agent"
+	"sfc/ctrl/place"
 	"sfc/testbed/netns"
 )
 
@@ -22,6 +24,9 @@ type Lab struct {
 	eng   *agent.Engine
 	born  time.Time
 	notes []string
+	// unbalance ends the balancer, if there is one.
+	unbalance func()
+
 	close sync.Once
 	err   error
 }
@@ -75,7 +80,38 @@ func Open(opts Options) (_ *Lab, err error) {
 	if err := l.eng.Start(); err != nil {
 		return nil, err
 	}
+	l.balance(log)
 	return l, l.net.meet()
+}
+
+// balance moves buckets from busy workers to idle ones, if that was asked for,
+// until the lab is closed.
+func (l *Lab) balance(log *eventLog) {
+	if l.opts.RebalanceEvery == 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	l.unbalance = func() { cancel(); <-done }
+	go func() {
+		defer close(done)
+		type bucket struct{ chain, bucket uint16 }
+		told := map[bucket]bool{}
+		err := l.eng.Balance(ctx, l.opts.RebalanceEvery, place.Options{}, nil, func(found []place.Elephant) {
+			for _, e := range found {
+				b := bucket{e.Chain, e.Bucket}
+				if told[b] {
+					continue
+				}
+				told[b] = true
+				log.line("chain %s bucket %d is more than worker %d's share: no move helps, only fewer packets or cheaper functions",
+					l.eng.Plan().Chains[e.Chain].Title(), e.Bucket, e.Owner)
+			}
+		})
+		if err != nil {
+			log.line("rebalancing has ended: %v", err)
+		}
+	}()
 }
 
 // modeFor returns the mode that chains need: a chain that stands for addresses
@@ -124,6 +160,9 @@ func (l *Lab) host(h Host) (*netns.NS, error) {
 func (l *Lab) Close() error {
 	l.close.Do(func() {
 		var errs []error
+		if l.unbalance != nil {
+			l.unbalance()
+		}
 		if l.eng != nil {
 			errs = append(errs, l.eng.Close())
 		}
@@ -147,13 +186,16 @@ type eventLog struct {
 }
 
 func (g *eventLog) event(ev agent.Event) {
+	g.line("chain %s worker %d function %s: %s: %s", ev.Chain, ev.Worker, ev.Function, ev.Kind, ev.Text)
+}
+
+func (g *eventLog) line(format string, args ...any) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.over {
 		return
 	}
-	line := fmt.Sprintf("%s chain %s worker %d function %s: %s: %s\n",
-		time.Now().UTC().Format(time.RFC3339), ev.Chain, ev.Worker, ev.Function, ev.Kind, ev.Text)
+	line := time.Now().UTC().Format(time.RFC3339) + " " + fmt.Sprintf(format, args...) + "\n"
 	if g.size += len(line); g.size > maxLog {
 		g.over, line = true, "the log is full\n"
 	}

@@ -24,7 +24,7 @@ func Run(ctx context.Context, opts Options, ready func(Status)) (err error) {
 	if os.Geteuid() != 0 {
 		return ErrNotRoot
 	}
-	listener, release, err := placeOf(opts.Dir, opts.Name).claim()
+	listener, release, err := siteOf(opts.Dir, opts.Name).claim()
 	if err != nil {
 		return fmt.Errorf("lab %s: %w", opts.Name, err)
 	}

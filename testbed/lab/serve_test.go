@@ -27,7 +27,7 @@ func TestRequests(t *testing.T) {
 	dir := t.TempDir()
 	c := run(t, Options{Dir: dir})
 
-	for path, want := range map[string]os.FileMode{c.place.socket: 0o600 | os.ModeSocket, c.place.lock: 0o600} {
+	for path, want := range map[string]os.FileMode{c.site.socket: 0o600 | os.ModeSocket, c.site.lock: 0o600} {
 		if st, err := os.Stat(path); err != nil || st.Mode() != want {
 			t.Errorf("%s: %v, %v, want %v", path, st.Mode(), err, want)
 		}
@@ -131,15 +131,15 @@ func TestSilentClient(t *testing.T) {
 // A caller who does not wait is not kept.
 func TestCallEndsWithContext(t *testing.T) {
 	dir := t.TempDir()
-	place := placeOf(dir, DefaultName)
-	l, err := net.Listen("unix", place.socket) // never accepts
+	at := siteOf(dir, DefaultName)
+	l, err := net.Listen("unix", at.socket) // never accepts
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	c := &Client{name: DefaultName, place: place}
+	c := &Client{name: DefaultName, site: at}
 	if _, err := c.Status(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
@@ -234,7 +234,7 @@ func TestDownWithoutLab(t *testing.T) {
 	if dead, err := c.Down(t.Context()); dead || !errors.Is(err, ErrNoLab) {
 		t.Errorf("%v, %v", dead, err)
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.place.socket, Net: "unix"})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.site.socket, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestFolder(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := placeOf(dir, DefaultName).claim(); err == nil || !strings.Contains(err.Error(), "others must not") {
+	if _, _, err := siteOf(dir, DefaultName).claim(); err == nil || !strings.Contains(err.Error(), "others must not") {
 		t.Errorf("%v", err)
 	}
 }

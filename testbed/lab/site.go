@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// place is where a lab is known: a socket, and a lock that only a living
+// site is where a lab is known: a socket, and a lock that only a living
 // process holds. The lock decides; a socket without it is left from a process
 // that was killed.
-type place struct {
+type site struct {
 	socket, lock, log string
 }
 
-func placeOf(dir, name string) place {
+func siteOf(dir, name string) site {
 	base := filepath.Join(dir, name)
-	return place{base + ".sock", base + ".lock", base + ".log"}
+	return site{base + ".sock", base + ".lock", base + ".log"}
 }
 
 // ErrRunning says that a lab of that name is there.
@@ -31,7 +31,7 @@ var ErrRunning = errors.New("a lab of that name runs")
 var ErrNoLab = errors.New("no lab of that name runs")
 
 // claim takes the place and listens. Only root may connect.
-func (p place) claim() (_ *net.UnixListener, release func() error, err error) {
+func (p site) claim() (_ *net.UnixListener, release func() error, err error) {
 	if err := makeDir(filepath.Dir(p.socket)); err != nil {
 		return nil, nil, err
 	}
@@ -67,7 +67,7 @@ func (p place) claim() (_ *net.UnixListener, release func() error, err error) {
 
 // takeLock locks the lock's file. It may be removed by the process that ended
 // between the opening and the locking here: then this lock is no lock.
-func (p place) takeLock() (*os.File, error) {
+func (p site) takeLock() (*os.File, error) {
 	for {
 		lock, err := os.OpenFile(p.lock, os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
@@ -112,7 +112,7 @@ func remove(path string) error {
 }
 
 // held reports whether a process holds the lock.
-func (p place) held() (bool, error) {
+func (p site) held() (bool, error) {
 	lock, err := os.OpenFile(p.lock, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -129,7 +129,7 @@ func (p place) held() (bool, error) {
 }
 
 // clear removes what a killed lab left, and says whether there was something.
-func (p place) clear() (bool, error) {
+func (p site) clear() (bool, error) {
 	if _, err := os.Lstat(p.socket); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -152,7 +152,7 @@ func Running(dir string) ([]string, error) {
 	var names []string
 	for _, f := range files {
 		name := strings.TrimSuffix(filepath.Base(f), ".lock")
-		if on, err := placeOf(dir, name).held(); err != nil {
+		if on, err := siteOf(dir, name).held(); err != nil {
 			return nil, err
 		} else if on {
 			names = append(names, name)
@@ -174,5 +174,5 @@ func OpenLog(dir, name string) (*os.File, error) {
 // LogFile is the file that OpenLog opens.
 func LogFile(o Options) string {
 	o = o.withDefaults()
-	return placeOf(o.Dir, o.Name).log
+	return siteOf(o.Dir, o.Name).log
 }
