@@ -37,6 +37,7 @@ type fwStage int
 
 const (
 	fwAsked    fwStage = iota // SYN
+	fwCrossed                 // SYN of both sides
 	fwAnswered                // SYN,ACK
 	fwOpen                    // ACK, and data
 	fwOver                    // RST
@@ -158,7 +159,7 @@ func (f *firewall) reason(p *view, c []uint64) uint16 {
 		return f.syn(flow, s, p, fromOrigin, c)
 	case flow.stage == fwOver:
 		return fwState
-	case flow.stage == fwAsked:
+	case flow.stage <= fwCrossed:
 		return flow.beforeAnswer(s, fromOrigin)
 	}
 	answered := flow.stage == fwAnswered && !flow.peers[0].fin && !flow.peers[1].fin
@@ -199,8 +200,8 @@ func (f *fwFlow) quoted(p *view) bool {
 	if !byOrigin {
 		sender, receiver = receiver, sender
 	}
-	if f.stage == fwAsked {
-		return byOrigin && seq == sender.first
+	if f.stage <= fwCrossed {
+		return (byOrigin || f.stage == fwCrossed) && seq == sender.first
 	}
 	return ahead(seq, sender.next) <= 0 && ahead(seq, sender.next-max(receiver.window, 1)) >= 0
 }
@@ -258,11 +259,15 @@ func (f *firewall) syn(flow *fwFlow, s fwSegment, p *view, fromOrigin bool, c []
 	switch {
 	case flow.stage == fwOver || flow.peers[0].fin && flow.peers[1].fin:
 		return f.begin(p, c)
-	case !fromOrigin:
+	case !fromOrigin && flow.stage > fwCrossed:
 		return fwState
 	case !f.maySend(p, c):
 		return fwSyns
-	case flow.stage == fwAsked:
+	case !fromOrigin: // simultaneous open
+		flow.stage = fwCrossed
+		flow.peers[1].first, flow.peers[1].next = s.seq, s.seq+1
+		flow.loose = flow.loose || s.partial
+	case flow.stage == fwAsked || flow.stage == fwCrossed && s.seq != flow.peers[0].first:
 		flow.ask(s)
 	}
 	return 0
@@ -391,6 +396,10 @@ func (f *fwFlow) beforeAnswer(s fwSegment, fromOrigin bool) uint16 {
 	case fromOrigin && s.rst:
 		if acknowledged(s.seq) {
 			f.stage = fwOver
+		}
+	case fromOrigin && f.stage == fwCrossed && s.syn && s.ack:
+		if s.acked != answer.first+1 {
+			return fwWindow
 		}
 	case !fromOrigin && s.ack && !s.syn && !s.rst && s.length == 0: // of an older connection
 	case !fromOrigin && s.ack && (s.syn || s.rst):

@@ -105,7 +105,7 @@ var firewallCases = []Case{
 		seg{back: true, flags: synAck, seq: 5000, ack: 1000, win: 9}, seg{back: true, flags: synAck, seq: 5000, ack: 1002, win: 9},
 		seg{back: true, flags: ack, seq: 5000, ack: 1001, win: 9}, seg{flags: ack, seq: 1001, ack: 5001, win: 9},
 		seg{back: true, flags: syn, seq: 5000, win: 9}, seg{back: true, flags: synAck, seq: 5000, ack: 1001, win: 9}),
-		outOfWindow, outOfWindow, Next, invalidState, invalidState, Next),
+		outOfWindow, outOfWindow, Next, invalidState, Next, Next),
 	then("SYN with data, which may be acknowledged or not", segs(seg{flags: syn, seq: 1000, win: 1000, data: 10}), segs(
 		seg{back: true, flags: synAck, seq: 5000, ack: 1012, win: 9}, seg{back: true, flags: synAck, seq: 5000, ack: 1001, win: 9}), outOfWindow, Next),
 	then("SYN again, with another number", opened[:1], segs(
@@ -173,6 +173,14 @@ var firewallCases = []Case{
 		seg{flags: syn, seq: 777000, win: 9}, seg{back: true, flags: ack, seq: 5001, ack: 1001, win: 1000}, // the challenge
 		seg{flags: rst, seq: 1001}, seg{flags: syn, seq: 777000, win: 9}, seg{back: true, flags: synAck, seq: 1, ack: 777001, win: 9}),
 		Next, Next, Next, Next, Next),
+	then("both open at the same time", opened[:1], segs(
+		seg{back: true, flags: syn, seq: 5000, win: 1000}, seg{flags: synAck, seq: 1000, ack: 5002, win: 1000}, seg{flags: synAck, seq: 1000, ack: 5001, win: 1000},
+		seg{flags: syn, seq: 1000, win: 1000}, seg{back: true, flags: synAck, seq: 5000, ack: 1001, win: 1000}, seg{flags: ack, seq: 1001, ack: 5001, win: 1000, data: 1000},
+		seg{flags: ack, seq: 2003, ack: 5001, win: 1000}),
+		Next, outOfWindow, Next, Next, Next, Next, outOfWindow),
+	then("a forged SYN of the answering side does not keep it from answering", opened[:1], append(segs(
+		seg{back: true, flags: syn, seq: 777, win: 1}), append([]Packet{quoting(seg{back: true, flags: syn, seq: 777}, 0), quoting(seg{back: true, flags: syn, seq: 778}, 0)}, opened[1:]...)...),
+		Next, Next, outOfWindow, Next, Next),
 	then("a SYN of the answering side is nothing", opened, segs(seg{back: true, flags: syn, seq: 5001, win: 9}), invalidState),
 	then("the answering side has an older connection, and learns that it is over", opened[:1], segs(
 		seg{back: true, flags: ack, seq: 99, ack: 88, win: 9}, seg{back: true, flags: ack, seq: 99, ack: 88, win: 9, data: 1}, seg{flags: rst, seq: 88},

@@ -112,6 +112,9 @@ func (g gen) say(t *talk) Spec {
 	case t.step < 2:
 		s.Payload = nil
 		s.TCPFlags = []uint8{0x02, 0x12}[t.step]
+		if t.step == 1 && g.oneIn(10) { // simultaneous open
+			s.TCPFlags = 0x02
+		}
 		if t.step == 0 {
 			s.Ack = 0
 		}

@@ -165,16 +165,21 @@ static __attribute__((noinline)) enum reason syn(struct conn *c, const struct sf
 	struct segment s;
 	if (c->state == CLOSED || c->fin == 3)
 		return begin(c, d, rule); // the next connection of the same ports
-	if (from != 0 || !tcp_read(d, &s))
+	bool begun = c->state == SYN_SENT || c->state == SYN_BOTH;
+	if ((from != 0 && !begun) || !tcp_read(d, &s))
 		return INVALID_STATE;
 	enum reason r = limit_syn(d);
-	if (r == PASSES && c->state == SYN_SENT)
+	if (r != PASSES || !begun)
+		return r; // the answering side replies what it has (RFC 5961, section 4)
+	if (from != 0)
+		tcp_cross(c, &s);
+	else if (c->state == SYN_SENT || s.seq + 1 != c->side[0].max_end)
 		tcp_begin(c, &s, c->reverse); // again, or with another number
-	return r; // else the answering side replies what it has (RFC 5961, section 4)
+	return PASSES;
 }
 
 // handshake decides about a segment that is no SYN before the origin's was
-// answered.
+// acknowledged.
 static __attribute__((noinline)) enum reason handshake(struct conn *c, const struct sfc_desc *d, int from) {
 	struct segment segment, *s = &segment;
 	if (!tcp_read(d, s))
@@ -186,6 +191,8 @@ static __attribute__((noinline)) enum reason handshake(struct conn *c, const str
 	}
 	if (from == 1 && s->flags == TCP_ACK && s->end == s->seq)
 		return PASSES; // of an older connection of the same ports (RFC 9293, section 3.5.1)
+	if (from == 0 && c->state == SYN_BOTH && s->flags == (TCP_SYN | TCP_ACK))
+		return s->ack == c->side[1].end ? PASSES : OUT_OF_WINDOW;
 	if (from == 0 || !(s->flags & TCP_ACK) || !(s->flags & (TCP_SYN | TCP_RST)))
 		return INVALID_STATE;
 	if (!tcp_acks_syn(c, s->ack))
@@ -219,7 +226,7 @@ static inline enum reason follow(struct conn *c, const struct sfc_desc *d, const
 		return syn(c, d, from, *rule);
 	if (c->state == CLOSED)
 		return INVALID_STATE;
-	if (c->state == SYN_SENT)
+	if (c->state == SYN_SENT || c->state == SYN_BOTH)
 		return handshake(c, d, from);
 	if (!tcp_fits(c, &s, from))
 		return OUT_OF_WINDOW;

@@ -40,8 +40,8 @@ static inline bool related_fits(const struct conn *c, const struct sfc_desc *d) 
 	if (!tcp)
 		return false;
 	uint32_t seq = sfc_be32(tcp + 4);
-	if (c->state == SYN_SENT)
-		return from == 0 && seq + 1 == a->max_end;
+	if (c->state == SYN_SENT || c->state == SYN_BOTH)
+		return (from == 0 || c->state == SYN_BOTH) && seq + 1 == (from == 0 ? a->max_end : a->end);
 	return !after(seq, a->end) && !after(a->end - larger(b->max_win, 1), seq);
 }
 

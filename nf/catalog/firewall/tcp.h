@@ -20,6 +20,7 @@ enum state {
 	OPEN,
 	CLOSING,  // a FIN passed
 	CLOSED,   // a RST passed, or both sides' FIN
+	SYN_BOTH, // from SYN_SENT, the other side's SYN passed too (RFC 9293, section 3.5)
 };
 
 #define NO_SCALE 0xff   // no window scale option
@@ -117,6 +118,14 @@ static inline void tcp_begin(struct conn *c, const struct segment *s, bool rever
 static inline void tcp_pick_up(struct conn *c, const struct segment *s, bool reverse) {
 	*c = (struct conn){.state = OPEN, .reverse = reverse, .loose = 1};
 	c->side[0].end = s->end;
+}
+
+// tcp_cross notes the SYN of the answering side, sent before it saw the origin's.
+// All that counts of it for now is its number: the SYN,ACK repeats the rest.
+static inline void tcp_cross(struct conn *c, const struct segment *s) {
+	c->side[1].end = s->seq + 1;
+	c->loose |= s->fragment;
+	c->state = SYN_BOTH;
 }
 
 // tcp_acks_syn says whether ack acknowledges the origin's SYN, and data that
