@@ -1,6 +1,10 @@
 package replay
 
-import "bytes"
+import (
+	"bytes"
+
+	"sfc/dataplane/packet"
+)
 
 // Where a port belongs to one tenant, its functions share the memory in which
 // frames wait, before the worker takes them and after it sent them. A function
@@ -19,7 +23,6 @@ import "bytes"
 type damage struct {
 	orphans []*orphan
 	strays  [2][][]byte // by port
-	lastNs  uint64      // time of the packet met last
 }
 
 // orphan is a packet that the worker met and that says it is another.
@@ -29,16 +32,22 @@ type orphan struct{ record }
 // way cannot be ours.
 const maxStrays = window
 
-// identify returns the number of the packet that the steering program numbered
-// seq, if the worker can be about to decide about it.
-func (t *tracker) identify(seq uint32, path uint16) (n uint64, ok bool) {
-	n = t.bySeq[seq%uint32(len(t.bySeq))]
+// identify returns the number of the packet that the steering program of a port
+// numbered seq, if a worker can be about to decide about it. Later fragments
+// take the path of their first one, whatever steering thought.
+func (t *tracker) identify(port uint16, seq uint32, path uint16) (n uint64, ok bool) {
+	if int(port) >= len(t.entry) {
+		return 0, false
+	}
+	e := &t.entry[port]
+	n = e.bySeq[seq%uint32(len(e.bySeq))]
 	if n < t.first || n >= t.next {
 		return 0, false
 	}
 	r := t.rec(n)
-	s := r.steered
-	return n, r.fate == underWay && !r.met && !s.unsendable && r.seq == seq && s.verdict == steerPath && s.path == path
+	s := &r.steered
+	return n, r.fate == underWay && !r.met && !s.unsendable && r.seq == seq && r.port == int(port) && s.verdict == steerPath &&
+		(s.path == path || s.info.Flags&packet.FlagLaterFrag != 0)
 }
 
 // adopt notes a packet that nobody knows.
@@ -79,7 +88,7 @@ func (t *tracker) reconcile() bool {
 	for port := range t.strays {
 		q := &t.due[port]
 		for len(t.strays[port]) > 0 && len(q.q) > 0 {
-			t.owner(q.q[0]).arrive(t.strays[port][0])
+			t.owner(q.q[0]).arrive(port, t.strays[port][0])
 			t.strays[port], q.q = t.strays[port][1:], q.q[1:]
 			t.report.Damaged++
 		}
@@ -93,7 +102,7 @@ func (t *tracker) settleOrphan(n uint64) {
 	o := t.orphans[0]
 	t.orphans = t.orphans[1:]
 	r := t.rec(n)
-	r.met, r.fate, r.reason, r.out = true, o.fate, o.reason, o.out
+	r.met, r.fate, r.reason, r.out, r.outPort = true, o.fate, o.reason, o.out, o.outPort
 	for port := range t.due {
 		for i := range t.due[port].q {
 			if d := &t.due[port].q[i]; d.orphan == o {
@@ -114,7 +123,7 @@ func (t *tracker) forget() {
 	t.orphans = nil
 }
 
-// arrive notes that a packet came out.
-func (r *record) arrive(frame []byte) {
-	r.fate, r.out = received, bytes.Clone(frame)
+// arrive notes that a packet came out of a port.
+func (r *record) arrive(port int, frame []byte) {
+	r.fate, r.out, r.outPort = received, bytes.Clone(frame), port
 }

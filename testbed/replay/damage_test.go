@@ -11,7 +11,7 @@ func underwayTracker(n int) *tracker {
 	t := newTracker(Options{Clock: ClockCapture}.withDefaults(), &Report{Dropped: map[string]uint64{}})
 	t.names = func(uint16, packet.Outcome) string { return "f.no" }
 	for i := range n {
-		t.add(int64(1000*(i+1)), frame(i), steered{verdict: steerPath})
+		t.add(&parcel{timeNs: int64(1000 * (i + 1)), data: frame(i), s: steered{verdict: steerPath}})
 	}
 	return t
 }
@@ -29,8 +29,9 @@ func decide(t *tracker, verdict packet.Verdict, seqs ...uint32) {
 		b.Frames[k] = packet.Frame{Chunk: uint32(k) * packet.ChunkSize, Len: 62}
 		copy(region[k*packet.ChunkSize:], frame(int(seq)))
 	}
-	t.Received(b)
-	t.Decided(b, region)
+	w := &watcher{tracker: t}
+	w.Received(b)
+	w.Decided(b, region)
 }
 
 func TestOverwrittenMetadata(t *testing.T) {
@@ -39,7 +40,7 @@ func TestOverwrittenMetadata(t *testing.T) {
 	// one names no path.
 	decide(tr, packet.Tx, 0, 0, 2)
 	decide(tr, packet.Drop, 77)
-	tr.Unknown(1 << 31)
+	(&watcher{tracker: tr}).Unknown(1 << 31)
 	decide(tr, packet.Pass, 5)
 	for _, i := range []int{0, 0, 2} {
 		tr.arrived(portOut, frame(i))
@@ -108,8 +109,10 @@ func TestForeignAndLost(t *testing.T) {
 func TestTxFull(t *testing.T) {
 	tr := underwayTracker(2)
 	decide(tr, packet.Tx, 0, 1)
-	tr.TxFull(1, portIn)
-	tr.TxFull(7, portIn) // metadata lies
+	w := &watcher{tracker: tr}
+	w.TxFull(1, portIn)
+	w.TxFull(7, portIn) // metadata lies
+	w.TxFull(0, portOut)
 	tr.arrived(portOut, frame(0))
 	if rep := tr.report; !tr.idle() || rep.Received != 1 || rep.Dropped["tx_full"] != 1 {
 		t.Errorf("%+v", rep)

@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"slices"
+
 	"sfc/chains"
 	"sfc/ctrl/agent"
 	"sfc/dataplane"
@@ -20,10 +22,20 @@ func openEngine(opts Options, t *tracker) (*agent.Engine, error) {
 		return nil, err
 	}
 	return agent.Open(agent.Options{
-		Specs: specs, Ports: ports, Limits: opts.Limits, TimeEvery: timeEvery, PacketTime: opts.Clock == ClockCapture,
-		Observer: func(int) dataplane.Observer { return t },
-		Events:   func(ev agent.Event) { opts.Events(ev.Event) },
+		Specs: specs, Ports: ports, Workers: opts.Workers, Cores: cores(opts), Limits: opts.Limits, TimeEvery: timeEvery,
+		PacketTime: opts.Clock == ClockCapture,
+		Observer:   func(w int) dataplane.Observer { return &watcher{tracker: t, worker: w} },
+		Events:     func(ev agent.Event) { opts.Events(ev.Event) },
 	})
+}
+
+// cores returns where workers run; nil is the engine's choice. Offline that is
+// nobody's business.
+func cores(opts Options) []int {
+	if !opts.Offline {
+		return nil
+	}
+	return slices.Repeat([]int{-1}, opts.Workers)
 }
 
 // describe writes what the engine knows into the report.
@@ -40,14 +52,16 @@ func describe(e *agent.Engine, rep *Report) {
 			rep.Functions = append(rep.Functions, functionData(c.Name, &c.Functions[i]))
 		}
 	}
-	for _, c := range e.Workers() {
-		rep.Worker.Turns += c.Turns
-		rep.Worker.Sleeps += c.Sleeps
-		rep.Worker.Received += c.Received
-		rep.Worker.Sent += c.Sent
-		rep.Worker.Passed += c.Passed
-		rep.Worker.Dropped += c.Dropped
+	rep.Mode.Workers, rep.Mode.Core = len(mode.Cores), mode.Cores[0]
+	for i, c := range e.Workers() {
+		w := WorkerReport{
+			Core: mode.Cores[i], Turns: c.Turns, Sleeps: c.Sleeps, Received: c.Received, Sent: c.Sent, Passed: c.Passed, Dropped: c.Dropped,
+			HandedOut: c.HandedOut, HandedIn: c.HandedIn, Held: c.Held,
+		}
+		rep.Workers = append(rep.Workers, w)
+		rep.Worker.add(&w)
 	}
+	rep.Worker.Core = mode.Cores[0]
 }
 
 func functionData(chain string, s *wasm.FunctionStats) FunctionData {

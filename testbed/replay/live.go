@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +18,9 @@ import (
 //	  c0 ------------ veth ---- in  XDP -> XSK -> worker
 //	                            out <------ XSK <--+ ------- veth ---- s0
 //
+// With several workers each has a socket on both ports, and when a chain has a
+// way back, the same goes on from s0 to c0.
+//
 // Everything in it is held by descriptors of this process and gone with it.
 type live struct {
 	client, engine, server *netns.NS
@@ -27,7 +29,7 @@ type live struct {
 
 	data *agent.Engine // the data plane in the engine's namespace
 
-	sender    *trafgen.Sender
+	senders   []*trafgen.Sender   // by port that they send into
 	receivers []*trafgen.Receiver // by port
 	undo      []func() error
 }
@@ -126,7 +128,10 @@ func (l *live) connect(rep *Report, opts Options) error {
 		mode = bpf.Generic
 	}
 	err := l.engine.Do(func() error {
-		return l.data.Connect([]agent.Port{{Ifindex: l.in.Index, Mode: mode}, {Ifindex: l.out.Index, SendOnly: true}})
+		return l.data.Connect([]agent.Port{
+			{Ifindex: l.in.Index, Mode: mode},
+			{Ifindex: l.out.Index, Mode: mode, SendOnly: !twoWay(l.data.Plan())},
+		})
 	})
 	if err != nil {
 		return err
@@ -134,7 +139,7 @@ func (l *live) connect(rep *Report, opts Options) error {
 	l.push(func() error { return errors.Join(l.data.Stop(), l.explain(rep), l.data.Disconnect()) })
 	m := l.data.Mode()
 	rep.Mode.Attach, rep.Mode.Bind, rep.Mode.NeedWakeup, rep.Mode.TxBudget = m.Attach[portIn], m.Bind, m.NeedWakeup, m.TxBudget
-	rep.Mode.Workers, rep.Mode.Core, rep.Mode.Stack = len(m.Cores), m.Cores[0], "tap"
+	rep.Mode.Stack = "tap"
 	if m.NoStack != nil {
 		rep.Mode.Stack = "none"
 		rep.Notes = append(rep.Notes, fmt.Sprintf("packets that functions pass to the kernel are dropped as stack_full: %v", m.NoStack))
@@ -155,10 +160,18 @@ func (l *live) ends() (err error) {
 		}
 		l.push(stub.Close)
 	}
-	if l.sender, err = trafgen.OpenSender(l.c0); err != nil {
-		return err
+	sources := far
+	if !twoWay(l.data.Plan()) {
+		sources = far[:portOut] // nothing goes into port out
 	}
-	l.push(l.sender.Close)
+	for _, link := range sources {
+		s, err := trafgen.OpenSender(link)
+		if err != nil {
+			return err
+		}
+		l.push(s.Close)
+		l.senders = append(l.senders, s)
+	}
 	for _, link := range far {
 		r, err := trafgen.OpenReceiver(link)
 		if err != nil {
@@ -171,7 +184,7 @@ func (l *live) ends() (err error) {
 }
 
 // runLive sends the capture through a world of its own.
-func runLive(ctx context.Context, e *agent.Engine, src *source, t *tracker, rep *Report, opts Options) (err error) {
+func runLive(e *agent.Engine, f *feed, t *tracker, d *disturbance, rep *Report, opts Options) (err error) {
 	l, err := openLive(e, rep, opts)
 	if err != nil {
 		return err
@@ -180,10 +193,17 @@ func runLive(ctx context.Context, e *agent.Engine, src *source, t *tracker, rep 
 	if err := t.open(); err != nil {
 		return errors.Join(err, l.unpin())
 	}
-	if err := l.run(ctx, src, t, rep, opts, &steering{table: e.Table(), port: e.Plan().Ports[portIn]}); err != nil {
+	d.start()
+	defer d.stop()
+	if err := errors.Join(l.run(f, t, rep, opts), d.stop()); err != nil {
 		return err
 	}
-	return l.check(t, rep)
+	for port := range l.senders {
+		if err := l.check(port, t, rep); err != nil {
+			return err
+		}
+	}
+	return l.missed(rep)
 }
 
 // ErrNotRoot says what a live replay needs.

@@ -1,116 +1,98 @@
 package replay
 
 import (
-	"context"
-	"errors"
-	"io"
-
 	"sfc/ctrl/agent"
 	"sfc/dataplane"
+	"sfc/dataplane/classify"
 	"sfc/dataplane/packet"
-	"sfc/dataplane/steer"
 )
 
-// capturePort is a port whose far end is the capture: it receives what the
-// steering would have sent to the worker, and shows what it transmits to the
-// tracker.
-type capturePort struct {
-	index  int
-	region []byte
-	pool   *packet.Pool
-	t      *tracker
-	// source is nil on ports where nothing arrives.
-	source *source
-	steer  *steering
-	key    [2]uint64
-	burst  int
-	ctx    context.Context
-
-	clock dataplane.Clock
-	done  bool
-	err   error
+// memory is a worker's end of a port whose far end is the capture.
+type memory struct {
+	port    int
+	region  []byte
+	pool    *packet.Pool
+	t       *tracker
+	placing *classify.Placing
+	clock   dataplane.Clock
 }
 
-// Receive implements dataplane.Port.
-func (p *capturePort) Receive(f []packet.Frame) int {
-	if p.source == nil || p.done {
-		return 0
+// put gives the worker a packet that the steering has counted for it.
+func (m *memory) put(p *parcel, seq uint32, at classify.Place) packet.Frame {
+	chunk, ok := m.pool.Get()
+	if !ok {
+		panic("replay: the window is smaller than the pool")
 	}
-	n := 0
-	for n < min(len(f), p.burst) && p.t.room() {
-		if p.ctx.Err() != nil {
-			p.finish(p.ctx.Err()) // what was sent goes on to its fate
-			break
-		}
-		timeNs, data, cut, err := p.source.next()
-		if err != nil {
-			p.finish(err)
-			break
-		}
-		s := p.steer.steer(data, cut)
-		if !p.t.add(timeNs, data, s) || s.verdict != steerPath {
-			p.outside(data, s)
-			continue
-		}
-		chunk, ok := p.pool.Get()
-		if !ok {
-			panic("replay: the window is smaller than the pool")
-		}
-		f[n] = packet.Frame{Chunk: chunk, Off: packet.Headroom, Len: uint16(len(data))}
-		copy(f[n].Bytes(p.region), data)
-		hash := packet.FlowHash(p.key, &s.info)
-		*packet.MetaAt(p.region, f[n].Pos()) = packet.Meta{
-			RxNs: p.clock.Now(), Seq: p.t.sent() - 1, Hash: hash,
-			Path: s.path, Port: portIn, L3: s.info.L3, L4: s.info.L4, Flags: s.info.Flags, Proto: s.info.Proto,
-			Version: packet.MetaVersion, VLAN: s.info.VLAN, Bucket: steer.Bucket(hash),
-		}
-		n++
+	in := &p.s.info
+	f := packet.Frame{Chunk: chunk, Off: packet.Headroom, Len: uint16(len(p.data))}
+	copy(f.Bytes(m.region), p.data)
+	*packet.MetaAt(m.region, f.Pos()) = packet.Meta{
+		RxNs: m.clock.Now(), Seq: seq, Hash: uint32(at.Hash),
+		Path: p.s.path, Port: uint16(m.port), L3: in.L3, L4: in.L4, Flags: in.Flags, Proto: in.Proto,
+		Version: packet.MetaVersion, VLAN: in.VLAN, Bucket: at.Bucket,
 	}
-	return n
-}
-
-// outside gives a packet that no worker sees its fate.
-func (p *capturePort) outside(data []byte, s steered) {
-	if s.unsendable {
-		return
-	}
-	if s.verdict == steerForward {
-		p.t.arrived(portOut, data)
-		return
-	}
-	p.t.steeredUpTo(p.t.sent())
-}
-
-func (p *capturePort) finish(err error) {
-	p.done = true
-	if !errors.Is(err, io.EOF) {
-		p.err = err
-	}
+	return f
 }
 
 // Transmit implements dataplane.Port.
-func (p *capturePort) Transmit(f []packet.Frame) int {
+func (m *memory) Transmit(f []packet.Frame) int {
 	for _, fr := range f {
-		p.t.arrived(p.index, fr.Bytes(p.region))
-		p.pool.Put(fr.Chunk)
+		m.t.arrived(m.port, fr.Bytes(m.region))
+		m.pool.Put(fr.Chunk)
 	}
 	return len(f)
 }
 
 // Flush implements dataplane.Port.
-func (p *capturePort) Flush() bool { return false }
+func (m *memory) Flush() bool { return false }
 
 // Refill implements dataplane.Port.
-func (p *capturePort) Refill() {}
+func (m *memory) Refill() {}
 
 // TxDrained implements dataplane.Port.
-func (p *capturePort) TxDrained() bool { return true }
+func (m *memory) TxDrained() bool { return true }
+
+// steeredAlone gives a packet that no worker sees its fate.
+func steeredAlone(t *tracker, p *parcel) {
+	if p.s.verdict == steerForward {
+		t.arrived(p.s.to, p.data)
+		return
+	}
+	t.steeredUpTo(p.port, t.sent(p.port))
+}
+
+// capturePort takes packets out of the feed for the only worker there is.
+type capturePort struct {
+	memory
+	f     *feed
+	burst int
+}
+
+// Receive implements dataplane.Port.
+func (c *capturePort) Receive(f []packet.Frame) int {
+	n := 0
+	for n < min(len(f), c.burst) {
+		p, send := c.f.take(c.port)
+		if p == nil {
+			break
+		}
+		switch {
+		case !send:
+		case p.s.verdict != steerPath:
+			steeredAlone(c.t, p)
+		default:
+			f[n] = c.put(p, c.t.sent(c.port)-1, c.placing.Place(p.s.path, &p.s.info))
+			n++
+		}
+	}
+	return n
+}
 
 // PollFD implements dataplane.Port.
-func (p *capturePort) PollFD() int { return -1 }
+func (c *capturePort) PollFD() int { return -1 }
 
 // Census implements dataplane.Port: the port keeps no chunks.
-func (p *capturePort) Census() packet.Census { return packet.Census{} }
+func (c *capturePort) Census() packet.Census { return packet.Census{} }
 
 // stackSink counts what the kernel's stack would have been given.
 type stackSink struct{}
@@ -120,34 +102,48 @@ func (stackSink) Inject([]byte) bool { return true }
 // attachOffline stands in a report where no XDP program was attached.
 const attachOffline = "offline"
 
-// runOffline takes the capture through the worker on this goroutine's
-// schedule: no root, no kernel, the same code from burst to verdict.
-func runOffline(ctx context.Context, e *agent.Engine, src *source, t *tracker, rep *Report, opts Options) error {
-	in := &capturePort{
-		index: portIn, t: t, source: src, key: e.HashKey(), ctx: ctx, burst: opts.Burst, clock: dataplane.NewClock(),
-		steer: &steering{table: e.Table(), port: e.Plan().Ports[portIn]},
+// runOffline takes the capture through the workers: no root, no kernel, the
+// same code from burst to verdict.
+func runOffline(e *agent.Engine, f *feed, t *tracker, d *disturbance, rep *Report, opts Options) error {
+	rep.Mode.Attach, rep.Mode.Bind, rep.Mode.Stack = attachOffline, "memory", "none"
+	if opts.Workers > 1 {
+		return runInMemory(e, f, t, d, opts)
 	}
-	if in.burst == 0 {
-		in.burst = packet.BurstSize
-	}
-	out := &capturePort{index: portOut, t: t}
-	err := e.ConnectMemory(func(m agent.Memory) []dataplane.Port {
-		in.region, in.pool, out.region, out.pool = m.Region, m.Pool, m.Region, m.Pool
-		return []dataplane.Port{in, out}
+	var list []*capturePort
+	err := e.ConnectMemory(func(m agent.Memory) (out []dataplane.Port) {
+		for i := range ports {
+			p := &capturePort{memory: newMemory(i, m, t), f: f, burst: opts.Burst}
+			if p.burst == 0 {
+				p.burst = packet.BurstSize
+			}
+			list, out = append(list, p), append(out, p)
+		}
+		return out
 	}, stackSink{}, nil)
 	if err != nil {
 		return err
 	}
+	for _, p := range list {
+		p.placing = e.Placing()
+	}
 	if err := t.open(); err != nil {
 		return err
 	}
-	rep.Mode.Attach, rep.Mode.Bind, rep.Mode.Workers, rep.Mode.Core, rep.Mode.Stack = attachOffline, "memory", 1, -1, "none"
+	d.start()
+	defer d.stop()
 	err = e.Run(func() bool {
-		opts.Progress(int(t.progress()), src.total())
-		return in.done && t.idle()
+		opts.Progress(int(t.progress()), f.src.total())
+		return f.ended && t.idle()
 	})
+	if failed := d.stop(); err == nil {
+		err = failed
+	}
 	if err != nil {
 		return err
 	}
-	return in.err
+	return f.stopped
+}
+
+func newMemory(port int, m agent.Memory, t *tracker) memory {
+	return memory{port: port, region: m.Region, pool: m.Pool, t: t, clock: dataplane.NewClock()}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sfc/chains"
+	"sfc/ctrl/agent"
 	"sfc/nf"
 	"sfc/nf/wasm"
 )
@@ -44,6 +45,15 @@ type Options struct {
 	Clock Clock
 	// Offline runs without root and kernel.
 	Offline bool
+	// Workers is how many workers share the flows. Default 1.
+	Workers int
+	// MoveEvery is how often flows are moved between workers, whether load asks
+	// for it or not; 0: never. Balance moves them when load asks for it.
+	MoveEvery time.Duration
+	Balance   bool
+	// SwapEvery is how often a function, each in turn, is replaced by another
+	// instance of its module, its flow state kept; 0: never.
+	SwapEvery time.Duration
 	// Generic attaches the steering in generic (skb) mode. Default: native, or
 	// an error.
 	Generic bool
@@ -65,6 +75,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Loop == 0 {
 		o.Loop = 1
+	}
+	if o.Workers == 0 {
+		o.Workers = 1
 	}
 	if o.Clock == "" {
 		o.Clock = ClockCapture
@@ -93,6 +106,16 @@ func (o Options) Validate() error {
 		return fmt.Errorf("clock %q: it is %s or %s", o.Clock, ClockCapture, ClockWall)
 	case o.Generic && o.Offline:
 		return errors.New("generic is a way to attach XDP, which an offline replay does without: drop one of the two")
+	case o.Workers < 1 || o.Workers > agent.MaxWorkers:
+		return fmt.Errorf("%d workers: there can be 1 to %d", o.Workers, agent.MaxWorkers)
+	case o.MoveEvery < 0 || o.SwapEvery < 0:
+		return fmt.Errorf("every %v: give a time above 0", min(o.MoveEvery, o.SwapEvery))
+	case (o.MoveEvery > 0 || o.Balance) && o.Workers == 1:
+		return errors.New("flows move between workers, and there is only one: give --workers 2 or more")
+	case o.MoveEvery > 0 && o.Balance:
+		return errors.New("flows are moved every so often, or when load asks for it: choose one")
+	case o.Burst != 0 && o.Workers > 1:
+		return errors.New("the size of bursts is chosen for one worker: several take what comes")
 	case o.Keep && o.Offline:
 		return errors.New("keep needs namespaces, which an offline replay has none of: drop one of the two")
 	}

@@ -20,7 +20,9 @@ type Report struct {
 	Dropped  map[string]uint64 `json:"dropped"`
 	// Lost counts packets without a fate; 0 unless something is broken.
 	Lost uint64 `json:"lost"`
-	// Reordered counts packets that came out after one that was sent later.
+	// Reordered counts packets that came out after one of the same flow which
+	// was sent later into the same port, and those that overtook others on the
+	// way from one worker to a far end.
 	Reordered uint64 `json:"reordered"`
 	// Damaged counts packets whose bytes or metadata functions overwrote while
 	// they waited in memory that is the tenant's alone. Each has its fate, but
@@ -40,7 +42,12 @@ type Report struct {
 	Functions []FunctionData `json:"functions"`
 	// Steering are the XDP program's counters; empty offline.
 	Steering map[string]uint64 `json:"steering,omitempty"`
-	Worker   WorkerReport      `json:"worker"`
+	// Worker is the account of all workers together, Workers that of each.
+	Worker  WorkerReport   `json:"worker"`
+	Workers []WorkerReport `json:"workers,omitempty"`
+	// Moves and Swaps are set when flows were moved and functions replaced.
+	Moves *MoveReport `json:"moves,omitempty"`
+	Swaps *SwapReport `json:"swaps,omitempty"`
 	// Notes say what the reader should know: a truncated capture, offloads
 	// that could not be changed.
 	Notes []string `json:"notes,omitempty"`
@@ -81,7 +88,7 @@ type Mode struct {
 	Attach     string `json:"attach"` // native, generic, or offline
 	Bind       string `json:"bind"`   // copy, zerocopy, or memory
 	Workers    int    `json:"workers"`
-	Core       int    `json:"core"`   // -1: not pinned
+	Core       int    `json:"core"`   // of the first worker; -1: not pinned
 	Memory     string `json:"memory"` // exclusive or shared
 	HugePages  bool   `json:"huge_pages"`
 	NeedWakeup bool   `json:"need_wakeup"`
@@ -113,14 +120,56 @@ type FunctionData struct {
 	Skipped     uint64            `json:"skipped,omitempty"`
 }
 
-// WorkerReport is the worker's account.
+// WorkerReport is a worker's account.
 type WorkerReport struct {
-	Turns    uint64 `json:"turns"`
-	Sleeps   uint64 `json:"sleeps"`
-	Received uint64 `json:"received"`
-	Sent     uint64 `json:"sent"`
-	Passed   uint64 `json:"passed"`
-	Dropped  uint64 `json:"dropped"`
+	Core      int    `json:"core"` // -1: not pinned
+	Turns     uint64 `json:"turns"`
+	Sleeps    uint64 `json:"sleeps"`
+	Received  uint64 `json:"received"`
+	Sent      uint64 `json:"sent"`
+	Passed    uint64 `json:"passed"`
+	Dropped   uint64 `json:"dropped"`
+	HandedOut uint64 `json:"handed_out"` // to the workers that had their flows
+	HandedIn  uint64 `json:"handed_in"`
+	Held      uint64 `json:"held"` // had to wait for their flow, or first fragment
+}
+
+// add adds another worker's account.
+func (w *WorkerReport) add(o *WorkerReport) {
+	w.Turns += o.Turns
+	w.Sleeps += o.Sleeps
+	w.Received += o.Received
+	w.Sent += o.Sent
+	w.Passed += o.Passed
+	w.Dropped += o.Dropped
+	w.HandedOut += o.HandedOut
+	w.HandedIn += o.HandedIn
+	w.Held += o.Held
+}
+
+// MoveReport says how flows changed hands between workers.
+type MoveReport struct {
+	Count   uint64 `json:"count"`   // buckets moved
+	Flows   uint64 `json:"flows"`   // that moved with them
+	Refused uint64 `json:"refused"` // that found no room and ended
+	Forced  uint64 `json:"forced"`  // moves that did not wait for packets which never came
+	// Hold is for how long packets were held meanwhile.
+	Hold DelayReport `json:"hold_ns"`
+}
+
+// SwapReport says how functions were replaced.
+type SwapReport struct {
+	Count uint64 `json:"count"`
+	// Pause is for how long a worker's packets had to wait for a replacement.
+	Pause DelayReport `json:"pause_ns"`
+}
+
+// DelayReport is about packets that had to wait, in ns.
+type DelayReport struct {
+	Count uint64 `json:"count"`
+	P50   int64  `json:"p50"`
+	P99   int64  `json:"p99"`
+	Max   int64  `json:"max"`
 }
 
 // ErrUnbalanced means that packets were lost or counted twice.

@@ -5,7 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
+
+	"sfc/chains"
+	"sfc/ctrl/agent"
+	"sfc/dataplane/flow"
 )
 
 // Run replays a capture. The report is complete when err is nil. ErrUnbalanced
@@ -33,17 +38,27 @@ func Run(ctx context.Context, opts Options) (rep *Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	t.names = e.ReasonName
+	if err := t.follow(e); err != nil {
+		return nil, err
+	}
 	defer func() { err = errors.Join(err, t.sinks.close()) }()
+	running, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	f, err := newFeed(running, e, src, t, opts)
+	if err != nil {
+		return nil, err
+	}
+	d := newDisturbance(running, end, e, opts)
 	start := time.Now()
 	if opts.Offline {
-		err = runOffline(ctx, e, src, t, rep, opts)
+		err = runOffline(e, f, t, d, rep, opts)
 	} else {
-		err = runLive(ctx, e, src, t, rep, opts)
+		err = runLive(e, f, t, d, rep, opts)
 	}
 	if !t.started {
 		return nil, err
 	}
+	err = errors.Join(err, d.describe(rep))
 	if rep.Seconds == 0 {
 		rep.Seconds = time.Since(start).Seconds()
 	}
@@ -59,6 +74,15 @@ func Run(ctx context.Context, opts Options) (rep *Report, err error) {
 		err = rep.Balance()
 	}
 	return rep, err
+}
+
+// follow tells the tracker what it needs to know of the engine.
+func (t *tracker) follow(e *agent.Engine) (err error) {
+	p := e.Plan()
+	t.names, t.twoWay = e.ReasonName, twoWay(p)
+	t.translates = slices.ContainsFunc(p.Chains, func(c chains.Chain) bool { return c.Binds })
+	t.reader, err = flow.NewReader(flow.ReaderOptions{Fragments: 1})
+	return err
 }
 
 // finish closes the account: what is still under way is lost.

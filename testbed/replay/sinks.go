@@ -13,35 +13,51 @@ import (
 // sinks are the captures that a replay writes; nil ones are not asked for.
 type sinks struct {
 	out, drops *capture.Writer
+	byPort     bool // each port has an interface
 }
 
-// openSinks creates the files that are asked for.
-func openSinks(opts Options) (s sinks, err error) {
+// openSinks creates the files that are asked for. When packets go into both
+// ports, the files have an interface for each.
+func openSinks(opts Options, twoWay bool) (s sinks, err error) {
+	var links []string
+	if s.byPort = twoWay; twoWay {
+		links = ports
+	}
 	if opts.Out != "" {
-		if s.out, err = capture.Create(opts.Out); err != nil {
+		if s.out, err = capture.Create(opts.Out, links...); err != nil {
 			return s, fmt.Errorf("--out: %w", err)
 		}
 	}
 	if opts.Drops != "" {
-		if s.drops, err = capture.Create(opts.Drops); err != nil {
+		if s.drops, err = capture.Create(opts.Drops, links...); err != nil {
 			return sinks{}, errors.Join(fmt.Errorf("--drops: %w", err), s.close())
 		}
 	}
 	return s, nil
 }
 
-func (s sinks) write(timeNs int64, data []byte) error {
+// write writes a packet that came out of a port.
+func (s sinks) write(port int, timeNs int64, data []byte) error {
 	if s.out == nil {
 		return nil
 	}
-	return s.out.Write(timeNs, data, len(data), "")
+	return s.out.WriteOn(s.link(port), timeNs, data, len(data), "")
 }
 
-func (s sinks) writeDrop(timeNs int64, data []byte, reason string) error {
+// writeDrop writes a packet that went into a port.
+func (s sinks) writeDrop(port int, timeNs int64, data []byte, reason string) error {
 	if s.drops == nil {
 		return nil
 	}
-	return s.drops.Write(timeNs, data, len(data), "dropped: "+reason)
+	return s.drops.WriteOn(s.link(port), timeNs, data, len(data), "dropped: "+reason)
+}
+
+// link is the interface that stands for a port.
+func (s sinks) link(port int) int {
+	if s.byPort {
+		return port
+	}
+	return 0
 }
 
 func (s sinks) close() error {

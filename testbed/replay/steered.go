@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"slices"
+
 	"sfc/chains"
 	"sfc/ctrl/agent"
 	"sfc/dataplane/classify"
@@ -28,6 +30,7 @@ func (v steerVerdict) String() string {
 type steered struct {
 	verdict steerVerdict
 	path    uint16
+	to      int    // port that it is forwarded to
 	reason  string // of a drop
 	info    packet.Info
 	// unsendable frames never reach the program: no link here carries them.
@@ -37,27 +40,37 @@ type steered struct {
 // cutShort is the reason of packets of which the capture holds only a part.
 const cutShort = "cut_short"
 
-// steering is the Go mirror of the steering program on the port in.
+// steering is the Go mirror of the steering program.
 type steering struct {
 	table *classify.Table
-	port  chains.Port
+	ports []chains.Port
 }
 
-func (s *steering) steer(frame []byte, cut bool) steered {
+func newSteering(e *agent.Engine) *steering {
+	return &steering{table: e.Table(), ports: e.Plan().Ports}
+}
+
+// twoWay says that a chain has a way back: then packets go into both ports.
+func twoWay(p *chains.Plan) bool {
+	return slices.ContainsFunc(p.Paths, func(p chains.Path) bool { return p.Return })
+}
+
+func (s *steering) steer(p *parcel) steered {
 	switch {
-	case cut:
+	case p.cut:
 		return steered{verdict: steerDrop, reason: cutShort, unsendable: true}
-	case len(frame) > packet.MaxFrame:
+	case len(p.data) > packet.MaxFrame:
 		return steered{verdict: steerDrop, reason: packet.ReasonTooLong.String(), unsendable: true}
-	case len(frame) < packet.MinFrame:
+	case len(p.data) < packet.MinFrame:
 		return steered{verdict: steerDrop, reason: packet.ReasonMalformed.String(), unsendable: true}
 	}
-	d := s.table.Steer(portIn, agent.Policies[s.port.Unmatched], frame)
+	port := s.ports[p.port]
+	d := s.table.Steer(uint16(p.port), agent.Policies[port.Unmatched], p.data)
 	switch d.Action {
 	case classify.Claim:
 		return steered{verdict: steerPath, path: d.Path, info: d.Info}
 	case classify.ForwardFrame:
-		return steered{verdict: steerForward}
+		return steered{verdict: steerForward, to: max(port.Forward, 0)}
 	case classify.DropFrame:
 		return steered{verdict: steerDrop, reason: d.Reason.String()}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
 )
 
@@ -23,27 +24,31 @@ const (
 
 // record follows one packet from the capture to its fate.
 type record struct {
-	timeNs int64 // the packet's time in the replay
-	data   []byte
-	fate   fate
-	reason string // when dropped
-	out    []byte // as it came out
-	badIn  bool
-	met    bool // the worker has decided
+	timeNs  int64 // the packet's time in the replay
+	data    []byte
+	fate    fate
+	reason  string // when dropped
+	out     []byte // as it came out
+	badIn   bool
+	outPort int  // that it came out of
+	met     bool // the worker has decided
 	// steered says what the steering program does with it; path means that
 	// a worker decides.
 	steered steered
-	seq     uint32 // the steering program's number, when it was sent
+	port    int    // that it went into
+	seq     uint32 // the steering program's number on that port, when it was sent
+	conv    *conversation
+	form    form
 }
 
 // window is the most packets under way at once. The veth ring holds 256.
 const window = 128
 
-// tracker knows every packet under way: it gives the worker the capture's
+// tracker knows every packet under way: it gives the workers the capture's
 // time, learns each packet's fate, matches what comes out with what went in,
 // and closes the account in the order of sending.
 //
-// The source, the worker (as dataplane.Observer) and the receivers call it
+// The source, the workers (through a watcher each) and the receivers call it
 // from their own goroutines; each takes the lock once per burst or frame.
 type tracker struct {
 	mu   sync.Mutex
@@ -54,30 +59,47 @@ type tracker struct {
 	// ring holds the records first..next-1 (by number of packet).
 	ring        [4 * window]record
 	first, next uint64
-	// bySeq tells which packet the steering program numbered so.
-	bySeq [4 * window]uint64
-	seq   uint32 // frames given to the steering program
-	// told counts what it must have done with them, in its counters' words.
-	told map[string]uint64
-	// due are the packets that left the worker for a port, or that the
-	// steering program forwards, and have not come out yet, in order.
-	due  [2]dueQueue // by port
-	fwd  dueQueue
-	seed maphash.Seed
+	// entry is what went into each port.
+	entry [2]entry
+	// due are the packets that left a worker for a port, fwd those that the
+	// steering program forwards there, and that have not come out yet, in order.
+	due, fwd [2]dueQueue // by port
+	seed     maphash.Seed
+	// reader and query read what comes out of translating functions.
+	reader *flow.Reader
+	query  flow.Query
 	damage
 
 	latency *hdrhistogram.Histogram
 	report  *Report
+	// twoWay says that packets go into both ports, translates that functions
+	// may change what conversation a packet shows.
+	twoWay, translates bool
+	// settled, when not nil, is shown every record when it is closed.
+	settled func(*record)
 	started bool
 	sinks   sinks
 	err     error
 }
 
+// entry is a port as far as packets went into it.
+type entry struct {
+	// bySeq tells which packet the steering program numbered so.
+	bySeq [4 * window]uint64
+	seq   uint32 // frames given to the steering program
+	// told counts what it must have done with them, in its counters' words.
+	told map[string]uint64
+}
+
 func newTracker(opts Options, rep *Report) *tracker {
-	return &tracker{
-		opts: opts, report: rep, seed: maphash.MakeSeed(), told: map[string]uint64{},
+	t := &tracker{
+		opts: opts, report: rep, seed: maphash.MakeSeed(),
 		latency: hdrhistogram.New(1, 60_000_000_000, 3),
 	}
+	for i := range t.entry {
+		t.entry[i].told = map[string]uint64{}
+	}
+	return t
 }
 
 // open creates the files to write. It comes last before the first packet, so
@@ -85,19 +107,12 @@ func newTracker(opts Options, rep *Report) *tracker {
 func (t *tracker) open() (err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.sinks, err = openSinks(t.opts)
+	t.sinks, err = openSinks(t.opts, t.twoWay)
 	t.started = err == nil
 	return err
 }
 
 func (t *tracker) rec(n uint64) *record { return &t.ring[n%uint64(len(t.ring))] }
-
-// room reports whether another packet may be sent.
-func (t *tracker) room() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.next-t.first < window
-}
 
 // progress returns how many packets have their fate.
 func (t *tracker) progress() uint64 {
@@ -106,18 +121,18 @@ func (t *tracker) progress() uint64 {
 	return t.first
 }
 
-// sent returns how many frames the steering program was given.
-func (t *tracker) sent() uint32 {
+// sent returns how many frames the steering program of a port was given.
+func (t *tracker) sent(port int) uint32 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.seq
+	return t.entry[port].seq
 }
 
-// expected returns what the steering program must have counted.
-func (t *tracker) expected() map[string]uint64 {
+// expected returns what the steering program of a port must have counted.
+func (t *tracker) expected(port int) map[string]uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return maps.Clone(t.told)
+	return maps.Clone(t.entry[port].told)
 }
 
 // idle reports whether no packet is under way.
@@ -129,41 +144,45 @@ func (t *tracker) idle() bool {
 
 // add takes a packet into the account. It returns whether it is to be sent;
 // else its fate is known already.
-func (t *tracker) add(timeNs int64, data []byte, s steered) (send bool) {
+func (t *tracker) add(p *parcel) (send bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.rec(t.next)
-	*r = record{timeNs: timeNs, data: data, steered: s, badIn: !packet.VerifyChecksums(data)}
+	*r = record{
+		timeNs: p.timeNs, data: p.data, steered: p.s, badIn: !packet.VerifyChecksums(p.data),
+		port: p.port, conv: p.conv, form: p.form,
+	}
 	n := t.next
 	t.next++
 	t.report.Sent++
-	if s.unsendable {
-		t.drop(r, s.reason)
+	if p.s.unsendable {
+		t.drop(r, p.s.reason)
 		t.close()
 		return false
 	}
-	r.seq = t.seq
-	t.bySeq[t.seq%uint32(len(t.bySeq))] = n
-	t.seq++
-	if s.verdict == steerDrop {
-		t.told[s.reason]++
+	e := &t.entry[p.port]
+	r.seq = e.seq
+	e.bySeq[e.seq%uint32(len(e.bySeq))] = n
+	e.seq++
+	if p.s.verdict == steerDrop {
+		e.told[p.s.reason]++
 	} else {
-		t.told[s.verdict.String()]++
+		e.told[p.s.verdict.String()]++
 	}
-	if s.verdict == steerForward {
-		t.fwd.push(dueFrame{n: n, hash: t.hash(data)})
+	if p.s.verdict == steerForward {
+		t.fwd[p.s.to].push(dueFrame{n: n, hash: t.hash(p.data)})
 	}
 	return true
 }
 
-// steeredUpTo tells that the steering program has seen seq frames: those it
-// handled itself have their fate.
-func (t *tracker) steeredUpTo(seq uint32) {
+// steeredUpTo tells that the steering program of a port has seen seq frames:
+// those it handled itself have their fate.
+func (t *tracker) steeredUpTo(port int, seq uint32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for n := t.first; n < t.next; n++ {
 		r := t.rec(n)
-		if r.fate != underWay || int32(seq-r.seq) <= 0 {
+		if r.fate != underWay || r.port != port || int32(seq-r.seq) <= 0 {
 			continue
 		}
 		switch r.steered.verdict {
@@ -182,111 +201,43 @@ func (t *tracker) drop(r *record, reason string) {
 	r.fate, r.reason = dropped, reason
 }
 
-// Received implements dataplane.Observer: functions see the capture's time.
-func (t *tracker) Received(b *packet.Burst) {
-	if t.opts.Clock != ClockCapture {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for k := range int(b.N) {
-		if n, ok := t.identify(b.Seq[k], b.Path); ok {
-			t.lastNs = uint64(t.rec(n).timeNs)
-		}
-		b.TimeNs[k] = t.lastNs
-		b.NowNs = t.lastNs
-	}
-}
-
-// Decided implements dataplane.Observer.
-func (t *tracker) Decided(b *packet.Burst, region []byte) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for k := range int(b.N) {
-		d := dueFrame{seq: b.Seq[k]}
-		var r *record
-		if n, ok := t.identify(d.seq, b.Path); ok {
-			r, d.n = t.rec(n), n
-			r.met = true
-		} else {
-			d.orphan = t.adopt()
-			r = &d.orphan.record
-		}
-		switch o := b.Out[k]; o.Verdict {
-		case packet.Tx:
-			d.hash = t.hash(b.Frames[k].Bytes(region))
-			t.due[o.Port].push(d)
-		case packet.Pass:
-			r.fate = passed
-		default:
-			t.drop(r, t.names(b.Path, o))
-		}
-	}
-	t.close()
-}
-
-// TxFull implements dataplane.Observer.
-func (t *tracker) TxFull(seq uint32, _ uint16) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for p := range t.due {
-		if d, ok := t.due[p].removeLast(seq); ok {
-			t.drop(t.owner(d), packet.ReasonTxFull.String())
-			break
-		}
-	}
-	t.close()
-}
-
-// Dropped implements dataplane.Observer.
-func (t *tracker) Dropped(m packet.Meta, reason packet.Reason) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if n, ok := t.identify(m.Seq, m.Path); ok {
-		r := t.rec(n)
-		r.met = true
-		t.drop(r, reason.String())
-	} else {
-		t.drop(&t.adopt().record, reason.String())
-	}
-	t.close()
-}
-
-// Unknown implements dataplane.Observer.
-func (t *tracker) Unknown(uint32) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.drop(&t.adopt().record, packet.ReasonNoPath.String())
-}
-
-// Sent implements dataplane.Observer.
-func (t *tracker) Sent(rxNs []uint64, nowNs uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, ns := range rxNs {
-		// The histogram's range is a minute; a longer wait counts as one.
-		_ = t.latency.RecordValue(int64(min(nowNs-min(ns, nowNs), 60_000_000_000)))
-	}
-}
-
 // arrived takes a frame that came out at the far end of port.
 func (t *tracker) arrived(port int, frame []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := t.hash(frame)
 	d, late, ok := t.due[port].take(h)
-	if !ok && port == portOut {
-		d, late, ok = t.fwd.take(h)
+	if !ok {
+		d, late, ok = t.fwd[port].take(h)
 	}
 	if !ok {
 		t.stray(port, frame)
 		return
 	}
-	if late {
+	if d.orphan == nil && t.overtaken(d.n, port) || late {
 		t.report.Reordered++
 	}
-	t.owner(d).arrive(frame)
+	r := t.owner(d)
+	r.arrive(port, frame)
+	if t.translates && r.conv != nil && r.port == portIn && port == portOut {
+		t.learn(r, frame)
+	}
 	t.close()
+}
+
+// overtaken says that packet n, which comes out of port now, was sent before
+// one of the same conversation, into the same port, that has come out already.
+func (t *tracker) overtaken(n uint64, port int) bool {
+	r := t.rec(n)
+	if r.conv == nil {
+		return false
+	}
+	latest := &r.conv.latest[r.port][port]
+	if *latest > n {
+		return true
+	}
+	*latest = n + 1
+	return false
 }
 
 // giveUp counts everything under way as lost.
@@ -299,9 +250,8 @@ func (t *tracker) giveUp() {
 		}
 	}
 	for p := range t.due {
-		t.due[p].q = nil
+		t.due[p].q, t.fwd[p].q = nil, nil
 	}
-	t.fwd.q = nil
 	t.forget()
 	t.close()
 }
@@ -314,7 +264,7 @@ func (t *tracker) close() {
 			return
 		}
 		t.settle(r)
-		r.data, r.out = nil, nil
+		r.data, r.out, r.conv = nil, nil, nil
 		t.first++
 	}
 }
@@ -331,16 +281,19 @@ func (t *tracker) settle(r *record) {
 		if !packet.VerifyChecksums(r.out) {
 			rep.BadChecksumsOut++
 		}
-		err = t.sinks.write(r.timeNs, r.out)
+		err = t.sinks.write(r.outPort, r.timeNs, r.out)
 	case passed:
 		rep.Passed++
 	case dropped:
 		rep.Dropped[r.reason]++
-		err = t.sinks.writeDrop(r.timeNs, r.data, r.reason)
+		err = t.sinks.writeDrop(r.port, r.timeNs, r.data, r.reason)
 	case lost:
 		rep.Lost++
 	}
 	if err != nil && t.err == nil {
 		t.err = err
+	}
+	if t.settled != nil {
+		t.settled(r)
 	}
 }

@@ -1,18 +1,23 @@
 package replay
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"sfc/dataplane/packet"
+	"sfc/testbed/trafgen"
+)
+
+// How long to wait for what comes out when there is nothing to send, and when
+// there is, as soon as something has come out.
+const (
+	idleWait    = time.Millisecond
+	blockedWait = 50 * time.Microsecond
 )
 
 // run sends, and takes in what comes out, until every packet has its fate. When
-// ctx ends or the capture cannot be read on, it sends no more and returns why.
-func (l *live) run(ctx context.Context, src *source, t *tracker, rep *Report, opts Options, s *steering) error {
+// the feed ends early, it returns why.
+func (l *live) run(f *feed, t *tracker, rep *Report, opts Options) error {
 	if opts.Generic {
 		// Generic XDP runs on the backlog of the core that sends: two cores,
 		// two backlogs, and packets overtake each other.
@@ -21,48 +26,34 @@ func (l *live) run(ctx context.Context, src *source, t *tracker, rep *Report, op
 	start := time.Now()
 	defer func() { rep.Seconds = time.Since(start).Seconds() }()
 	batch := make([][]byte, 0, packet.BurstSize)
-	sent, eof := 0, false
-	last, lastFate := uint64(0), start
-	var stopped error
+	sent, view := 0, newOutlook(t, f.src, opts)
 	for {
-		if !eof {
-			stopped = ctx.Err()
-			eof = stopped != nil
-		}
+		port := -1
 		batch = batch[:0]
-		for !eof && len(batch) < cap(batch) && t.room() && due(opts.Rate, sent, start) {
-			timeNs, data, cut, err := src.next()
-			if err != nil {
-				eof = true
-				if !errors.Is(err, io.EOF) {
-					stopped = err
-				}
+		for len(batch) < cap(batch) && due(opts.Rate, sent, start) {
+			p, send := f.take(port)
+			if p == nil {
 				break
 			}
-			if t.add(timeNs, data, s.steer(data, cut)) {
-				batch = append(batch, data)
-			}
 			sent++
+			if send {
+				batch, port = append(batch, p.data), p.port
+			}
 		}
-		if err := l.send(batch); err != nil {
+		if err := l.send(port, batch); err != nil {
 			return err
 		}
-		if err := l.collect(t, len(batch) == 0); err != nil {
+		var wait time.Duration
+		if len(batch) == 0 {
+			if wait = idleWait; f.blocked() {
+				wait = blockedWait
+			}
+		}
+		if err := l.collect(t, wait); err != nil {
 			return err
 		}
-		switch now := t.progress(); {
-		case now != last:
-			last, lastFate = now, time.Now()
-			opts.Progress(int(now), src.total())
-		case eof && t.idle():
-			return stopped
-		case !t.idle() && time.Since(lastFate) > settleTimeout && t.reconcile():
-		case !t.idle() && time.Since(lastFate) > stallTimeout:
-			// Whatever this was, it will not come: it is lost, go on.
-			t.giveUp()
-			lastFate = time.Now()
-		case t.idle():
-			lastFate = time.Now()
+		if view.look() && f.ended {
+			return f.stopped
 		}
 	}
 }
@@ -72,10 +63,10 @@ func due(rate, sent int, start time.Time) bool {
 	return rate == 0 || time.Since(start) >= time.Duration(float64(sent)/float64(rate)*float64(time.Second))
 }
 
-// send puts a batch on the link, waiting while the link is busy.
-func (l *live) send(batch [][]byte) error {
+// send puts a batch on the link to a port, waiting while the link is busy.
+func (l *live) send(port int, batch [][]byte) error {
 	for tries := 0; len(batch) > 0; {
-		n, err := l.sender.Send(batch)
+		n, err := l.senders[port].Send(batch)
 		if err != nil {
 			return err
 		}
@@ -85,16 +76,16 @@ func (l *live) send(batch [][]byte) error {
 			continue
 		}
 		if tries++; tries > 20_000 {
-			return fmt.Errorf("link %s stays busy", l.c0.Name)
+			return fmt.Errorf("link to port %s stays busy", ports[port])
 		}
 		time.Sleep(50 * time.Microsecond)
 	}
 	return nil
 }
 
-// collect takes in what came out of both ends, and what the steering program
-// handled by itself; wait says that there is nothing else to do.
-func (l *live) collect(t *tracker, wait bool) error {
+// collect takes in what came out of both ends, and what the steering programs
+// handled by themselves. When nothing came it waits a little.
+func (l *live) collect(t *tracker, wait time.Duration) error {
 	got := false
 	for port, r := range l.receivers {
 		frames, err := r.Receive()
@@ -106,13 +97,16 @@ func (l *live) collect(t *tracker, wait bool) error {
 			got = true
 		}
 	}
-	seq, err := l.data.Seq(portIn)
-	if err != nil {
-		return err
+	for port := range l.senders {
+		seq, err := l.data.Seq(port)
+		if err != nil {
+			return err
+		}
+		t.steeredUpTo(port, seq)
 	}
-	t.steeredUpTo(seq)
-	if wait && !got {
-		_, err = l.receivers[portOut].Wait(time.Millisecond)
+	if got || wait == 0 {
+		return nil
 	}
+	_, err := trafgen.Wait(wait, l.receivers...)
 	return err
 }

@@ -1,0 +1,149 @@
+package replay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"sfc/ctrl/agent"
+	"sfc/dataplane/packet"
+)
+
+// parcel is a packet that is about to be sent.
+type parcel struct {
+	timeNs int64
+	data   []byte
+	cut    bool
+	port   int // that it goes into
+	conv   *conversation
+	form   form
+	s      steered
+}
+
+// feed decides what is sent next, and into which port. In a replay of both
+// directions clients are behind port in and servers behind port out; else
+// everything goes into port in.
+//
+// What the engine sees in the order of the capture is each port's packets.
+// Between two ports there is no order, nor between packets that steering takes
+// for different flows though they are of one: several workers take them. So a
+// packet waits until those of its conversation that went another way have met
+// their fate. That is what the other host does too: it answers what it has got.
+//
+// Owner: the goroutine that sends.
+type feed struct {
+	ctx     context.Context
+	src     *source
+	t       *tracker
+	steer   *steering
+	convs   *conversations // nil: nobody needs to know
+	twoWay  bool
+	ahead   *parcel
+	ended   bool  // no more will be sent
+	stopped error // why, unless the capture has ended
+}
+
+// newFeed makes the feed of a replay.
+func newFeed(ctx context.Context, e *agent.Engine, src *source, t *tracker, opts Options) (f *feed, err error) {
+	f = &feed{ctx: ctx, src: src, t: t, steer: newSteering(e), twoWay: twoWay(e.Plan())}
+	if f.twoWay || opts.Workers > 1 {
+		f.convs, err = newConversations()
+	}
+	return f, err
+}
+
+// end sends no more, for a reason.
+func (f *feed) end(why error) {
+	f.ended, f.ahead = true, nil
+	if !errors.Is(why, io.EOF) {
+		f.stopped = why
+	}
+}
+
+// peek returns the next packet, nil after the last.
+func (f *feed) peek() *parcel {
+	if !f.ended && f.ctx.Err() != nil {
+		f.end(context.Cause(f.ctx)) // what was sent goes on to its fate
+	}
+	if f.ahead != nil || f.ended {
+		return f.ahead
+	}
+	timeNs, data, cut, err := f.src.next()
+	if err != nil {
+		f.end(err)
+		return nil
+	}
+	p := &parcel{timeNs: timeNs, data: data, cut: cut}
+	if f.convs != nil && !cut {
+		var server bool
+		p.conv, p.form, server = f.convs.of(timeNs, data)
+		if server && f.twoWay {
+			p.port = portOut
+		}
+	}
+	f.ahead = p
+	return p
+}
+
+// take returns the next packet when it goes into the port, or any for -1, and
+// may go now. It is in the account then; send says whether it is to be sent.
+func (f *feed) take(port int) (p *parcel, send bool) {
+	p = f.peek()
+	if p == nil || port >= 0 && p.port != port || !f.t.mayGo(p) {
+		return nil, false
+	}
+	f.ahead = nil
+	f.t.outside(p)
+	p.s = f.steer.steer(p)
+	return p, f.t.add(p)
+}
+
+// blocked says that the next packet waits for others to meet their fate.
+func (f *feed) blocked() bool {
+	p := f.peek()
+	return p != nil && !f.t.mayGo(p)
+}
+
+// mayGo reports whether a packet may be sent: there is room, and nothing is
+// under way that it has to come after.
+func (t *tracker) mayGo(p *parcel) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.next-t.first >= window {
+		return false
+	}
+	if p.conv == nil {
+		return true
+	}
+	for n := t.first; n < t.next; n++ {
+		if r := t.rec(n); r.conv == p.conv && r.fate == underWay && (r.port != p.port || r.form != p.form) {
+			return false
+		}
+	}
+	return true
+}
+
+// outside makes of what a server sends what it would have sent: to whom the
+// client's packets say they are from, and from where they say they go.
+func (t *tracker) outside(p *parcel) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p.port == portOut && p.conv != nil && p.conv.translated {
+		p.data = bytes.Clone(p.data)
+		translate(p.data, reversed(p.conv.tuple), reversed(p.conv.outside))
+	}
+}
+
+// learn notes how a client's packet, which is new behind the chain, shows its
+// conversation there.
+func (t *tracker) learn(r *record, frame []byte) {
+	in, result := packet.Parse(frame)
+	if result != packet.ParsedIP || r.form == quoting || in.Flags&packet.FlagLaterFrag != 0 {
+		return
+	}
+	readQuery(t.reader, r.timeNs, frame, &in, &t.query)
+	if tuple, ok := t.query.Tuple(); ok {
+		r.conv.outside, r.conv.translated = tuple, tuple != r.conv.tuple
+	}
+}
