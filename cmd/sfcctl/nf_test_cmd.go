@@ -41,7 +41,7 @@ wrong command line.`,
 		Args:              needArgs(1, 1, "one module"),
 		ValidArgsFunction: completeFiles("wasm"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts.Offline, opts.Loop, opts.Clock = true, 1, replay.ClockCapture
+			opts.Offline, opts.Workers, opts.Loop, opts.Clock = true, 1, 1, replay.ClockCapture
 			opts.Specs = []chains.Spec{testSpec(args[0], config)}
 			if err := opts.Validate(); err != nil {
 				return &usageError{err, cmd.CommandPath()}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +15,7 @@ import (
 
 func newReplay(e env) *cobra.Command {
 	var opts replay.Options
-	var rate, clock string
+	var rate, clock, rebalance string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "replay --chain FILE --in CAPTURE",
@@ -27,6 +28,19 @@ ends. With --keep the namespaces stay, for "ip netns exec sfc-engine ...", until
 the next replay with --keep or "sfcctl testbed clean" removes them; XDP program
 and sockets are gone even so.
 
+With a chain that has a way back (spec.return) packets go into both ports: who
+sent the first packet of a flow is its client and behind port "in", the other
+its server and behind port "out". What servers send is addressed as the client's
+packets were seen behind the chain, so that functions may translate; a packet
+waits until what came before it in the other direction has arrived. The files of
+--out and --drops have an interface for each port then.
+
+With --workers flows are shared out among several workers. --rebalance-every
+moves the busiest of them to the next worker every so often, or with "auto" as
+load asks for it; --swap-every replaces a function, each in turn, by another
+instance of its module, flow state kept. Nothing may be lost or reordered
+meanwhile, and the report says how long packets had to wait.
+
 With --offline the same chain runs on the same code from burst to verdict,
 without root and kernel, and decides alike about every packet.
 
@@ -38,6 +52,7 @@ when not or when the replay could not run, 2 for a wrong command line.`,
 		Example: `  sudo sfcctl replay --chain edge.yaml --in capture.pcap
   sudo sfcctl replay --chain edge.yaml --in capture.pcap --out out.pcapng --drops drops.pcapng --json
   sudo sfcctl replay --chain edge.yaml --in capture.pcap --rate 10000 --loop 100 --clock wall
+  sudo sfcctl replay --chain stateful.yaml --in capture.pcap --loop 20 --workers 2 --rebalance-every 10ms --swap-every 50ms
   sfcctl replay --chain edge.yaml --in capture.pcap --offline`,
 		Args: needArgs(0, 0, "only flags"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,6 +64,12 @@ when not or when the replay could not run, 2 for a wrong command line.`,
 				return &usageError{errors.New("--rate paces packets on a wire, which an offline replay has none of: drop one of the two"), cmd.CommandPath()}
 			}
 			opts.Rate, opts.Clock = n, replay.Clock(clock)
+			if err := parseRebalance(rebalance, &opts); err != nil {
+				return &usageError{err, cmd.CommandPath()}
+			}
+			if f := cmd.Flags().Lookup("swap-every"); f.Changed && opts.SwapEvery <= 0 {
+				return &usageError{fmt.Errorf("--swap-every %v: give a time above 0, such as 50ms", opts.SwapEvery), cmd.CommandPath()}
+			}
 			if err := opts.Validate(); err != nil {
 				return &usageError{err, cmd.CommandPath()}
 			}
@@ -64,6 +85,9 @@ when not or when the replay could not run, 2 for a wrong command line.`,
 	f.StringVar(&rate, "rate", "max", "packets per second, or max: as fast as they are taken")
 	f.IntVar(&opts.Loop, "loop", 1, "send the capture so many times")
 	f.StringVar(&clock, "clock", string(replay.ClockCapture), "time that functions see: capture or wall")
+	f.IntVar(&opts.Workers, "workers", 1, "workers that share the flows, each on a core of its own")
+	f.StringVar(&rebalance, "rebalance-every", "", "move flows between workers so often, such as 10ms, or auto: when load asks for it")
+	f.DurationVar(&opts.SwapEvery, "swap-every", 0, "replace a function, each in turn, so often, such as 50ms")
 	f.BoolVar(&opts.Offline, "offline", false, "run without root and kernel")
 	f.BoolVar(&opts.Generic, "generic", false, "attach XDP in generic mode (slower; native is the default)")
 	f.BoolVar(&opts.Keep, "keep", false, "leave the namespaces sfc-client, sfc-engine and sfc-server behind")
@@ -78,6 +102,23 @@ when not or when the replay could not run, 2 for a wrong command line.`,
 		panic(err) // the flag was defined above
 	}
 	return cmd
+}
+
+// parseRebalance reads how often flows move: a time, auto, or "" for never.
+func parseRebalance(s string, opts *replay.Options) error {
+	switch s {
+	case "":
+		return nil
+	case "auto":
+		opts.Balance = true
+		return nil
+	}
+	every, err := time.ParseDuration(s)
+	if err != nil || every <= 0 {
+		return fmt.Errorf("--rebalance-every %q: give a time above 0, such as 10ms, or auto", s)
+	}
+	opts.MoveEvery = every
+	return nil
 }
 
 // runReplay replays with progress and the functions' events on stderr and the

@@ -20,9 +20,9 @@ func (r *Report) Print(out io.Writer) error {
 	w.line("capture\t%s: %d packets%s, sent %s", r.Capture.File, r.Capture.Packets, cutNote(r.Capture.Cut), times(r.Capture.Loops))
 	w.line("chain\t%s", strings.Join(names, ", "))
 	if r.Mode.Attach == attachOffline {
-		w.line("mode\toffline, memory %s, clock %s", r.Mode.Memory, r.Mode.Clock)
+		w.line("mode\toffline, %smemory %s, clock %s", several(len(r.Workers)), r.Mode.Memory, r.Mode.Clock)
 	} else {
-		w.line("mode\tXDP %s, bind %s, %d worker%s, memory %s, clock %s", r.Mode.Attach, r.Mode.Bind, r.Mode.Workers, core(r.Mode.Core), r.Mode.Memory, r.Mode.Clock)
+		w.line("mode\tXDP %s, bind %s, %s, memory %s, clock %s", r.Mode.Attach, r.Mode.Bind, r.workers(), r.Mode.Memory, r.Mode.Clock)
 	}
 	w.line("")
 	w.line("sent\t%d", r.Sent)
@@ -53,6 +53,7 @@ func (r *Report) Print(out io.Writer) error {
 		span = "read to transmit, in memory"
 	}
 	w.line("latency\tp50 %v, p99 %v, p99.9 %v, max %v\t%s", ns(r.Latency.P50), ns(r.Latency.P99), ns(r.Latency.P999), ns(r.Latency.Max), span)
+	r.printWorkers(w)
 	w.line("")
 	w.line("function\tpackets\tnext\tdrop\ttx\tpass\tns/packet\tfaults\tstate")
 	for _, f := range r.Functions {
@@ -108,9 +109,48 @@ func cutNote(n uint64) string {
 	return fmt.Sprintf(" (%d of them cut by the snap length)", n)
 }
 
-func core(n int) string {
-	if n < 0 {
+// several says how many workers there are when there are more than one.
+func several(n int) string {
+	if n < 2 {
 		return ""
 	}
-	return fmt.Sprintf(" on core %d", n)
+	return fmt.Sprintf("%d workers, ", n)
+}
+
+// workers says how many there are, and on which cores.
+func (r *Report) workers() string {
+	text, on := fmt.Sprintf("%d worker", len(r.Workers)), " on core "
+	if len(r.Workers) != 1 {
+		text, on = text+"s", " on cores "
+	}
+	for _, w := range r.Workers {
+		if w.Core < 0 {
+			return text
+		}
+		text, on = text+on+fmt.Sprint(w.Core), ", "
+	}
+	return text
+}
+
+// printWorkers writes what there is to say of several workers, of flows that
+// moved between them, and of functions that were replaced.
+func (r *Report) printWorkers(w *printer) {
+	if m := r.Moves; m != nil {
+		w.line("moves\t%d of %d flows, %d forced; %d packets held: %s", m.Count, m.Flows, m.Forced, m.Hold.Count, m.Hold.text())
+	}
+	if s := r.Swaps; s != nil {
+		w.line("replaced\t%d functions; pause %s", s.Count, s.Pause.text())
+	}
+	if len(r.Workers) < 2 {
+		return
+	}
+	w.line("")
+	w.line("worker\treceived\tsent\tpassed\tdropped\thanded out\thanded in\theld")
+	for i, c := range r.Workers {
+		w.line("%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", i, c.Received, c.Sent, c.Passed, c.Dropped, c.HandedOut, c.HandedIn, c.Held)
+	}
+}
+
+func (d *DelayReport) text() string {
+	return fmt.Sprintf("p50 %v, p99 %v, max %v", ns(d.P50), ns(d.P99), ns(d.Max))
 }
