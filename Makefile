@@ -58,7 +58,7 @@ bench: ## run the benchmarks whose names match BENCH; the output suits benchstat
 .PHONY: bench-peers
 bench-peers: deps ## compare with dpdk-testpmd and Linux forwarding on veth, ROUNDS times in turn (as root, on an idle machine)
 	@command -v dpdk-testpmd >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends dpdk-dev librte-net-af-xdp23; }
-	SFC_PEERS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -run '^TestPeers$$' -v ./testbed/replay
+	SFC_PEERS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -run '^TestPeers$$' -v ./testbed/bench
 
 .PHONY: generate
 generate: ## make generated files again: eBPF objects, names of constants

@@ -59,6 +59,8 @@ var levels = map[string]int{
 	"ctrl/agent": 4,
 
 	// Hosts and links around it.
+	"testbed/bench":    5,
+	"testbed/abuse":    5,
 	"testbed/lab":      5,
 	"testbed/record":   5,
 	"testbed/replay":   5,

@@ -1,0 +1,328 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sfc/bpf"
+	"sfc/ctrl/agent"
+	"sfc/testbed/gate"
+	"sfc/testbed/netns"
+)
+
+// The comparison with other forwarders. On one topology, in turn, A B A B:
+//
+//	gen namespace        dut namespace (device under test)     sink namespace
+//	  g0 ----- veth ----- in   forwarder   out ----- veth ----- s0
+//	core 0                     core 1
+//
+// The generator runs in the kernel on core 0, XDP counts and drops at s0.
+// `make bench-peers` runs it: SFC_PEERS is the number of rounds.
+func TestPeers(t *testing.T) {
+	rounds, err := strconv.Atoi(os.Getenv("SFC_PEERS"))
+	if err != nil || rounds < 1 {
+		t.Skip("set SFC_PEERS to the number of rounds, or run make bench-peers")
+	}
+	gate.Root(t)
+	gate.Tool(t, "dpdk-testpmd")
+	if runtime.NumCPU() < 2 {
+		t.Skip("needs 2 cores: one for the load, one for what is measured")
+	}
+	runtime.GOMAXPROCS(runtime.NumCPU() + 2)
+	for _, size := range []int{64, 1500} {
+		t.Run(fmt.Sprintf("size=%d", size), func(t *testing.T) { throughput(t, rounds, size) })
+	}
+	t.Run("rtt", func(t *testing.T) { roundTrips(t, rounds) })
+	t.Run("idle", idle)
+}
+
+// peer is a forwarder between in and out.
+type peer struct {
+	name string
+	// start starts it in the dut namespace and returns how to stop it, and how
+	// long core 1 has been busy.
+	start func(t *testing.T, w *peerWorld) (stop func(), cpuTime func() time.Duration)
+}
+
+func peers(t *testing.T) []peer {
+	return []peer{
+		{"dpdk-testpmd io", startTestpmd},
+		{"Linux forwarding", startLinux},
+		{"sfc, empty chain", func(t *testing.T, w *peerWorld) (func(), func() time.Duration) { return startSFC(t, w, "empty") }},
+		{"sfc, 4 functions", func(t *testing.T, w *peerWorld) (func(), func() time.Duration) { return startSFC(t, w, "edge") }},
+	}
+}
+
+// peerWorld is the topology, made anew for every measurement.
+type peerWorld struct {
+	gen, dut, sink  *netns.NS
+	g0, in, out, s0 *netns.Link
+}
+
+func newPeerWorld(t *testing.T) *peerWorld {
+	t.Helper()
+	w := &peerWorld{}
+	for _, ns := range []**netns.NS{&w.gen, &w.dut, &w.sink} {
+		*ns = must(netns.New())(t)
+	}
+	var err error
+	if w.g0, w.in, err = netns.Veth(w.gen, "g0", w.dut, "in", netns.VethOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if w.out, w.s0, err = netns.Veth(w.dut, "out", w.sink, "s0", netns.VethOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *peerWorld) close(t *testing.T) {
+	for _, ns := range []*netns.NS{w.gen, w.dut, w.sink} {
+		if err := ns.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// throughput prints packets per second at the sink and how busy core 1 was.
+func throughput(t *testing.T, rounds, size int) {
+	ps := peers(t)
+	mpps := make([][]float64, len(ps))
+	load := make([][]float64, len(ps))
+	for range rounds {
+		for i, p := range ps {
+			if only := os.Getenv("SFC_PEER"); only != "" && !strings.Contains(p.name, only) {
+				mpps[i], load[i] = append(mpps[i], 0), append(load[i], 0)
+				continue
+			}
+			m, c := measure(t, p, size)
+			mpps[i] = append(mpps[i], m)
+			load[i] = append(load[i], c)
+		}
+	}
+	base := median(mpps[0])
+	fmt.Printf("\n### %d-byte packets, %d rounds, medians\n\n| forwarder | Mpps at the sink | of testpmd | core 1 busy | all rounds |\n|---|---|---|---|---|\n", size, rounds)
+	for i, p := range ps {
+		fmt.Printf("| %s | %.3f | %.2f | %s | %s |\n", p.name, median(mpps[i]), median(mpps[i])/base, percent(median(load[i])), list(mpps[i]))
+	}
+}
+
+// idle prints the CPU that this engine takes without traffic: the whole
+// process, worker, epoch ticker and Go runtime.
+func idle(t *testing.T) {
+	w := newPeerWorld(t)
+	defer w.close(t)
+	stop, _ := startSFC(t, w, "edge")
+	defer stop()
+	used := func() time.Duration {
+		var u unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	time.Sleep(200 * time.Millisecond)
+	before, start := used(), time.Now()
+	time.Sleep(5 * time.Second)
+	fmt.Printf("\n### no traffic\n\nCPU of the process: %.2f %% of a core\n", 100*float64(used()-before)/float64(time.Since(start)))
+}
+
+// measure loads one forwarder for about 3 s and looks at 2 of them.
+func measure(t *testing.T, p peer, size int) (mpps, load float64) {
+	w := newPeerWorld(t)
+	defer w.close(t)
+	stop, cpuTime := p.start(t, w)
+	defer stop()
+	var sink *bpf.Sink
+	if err := w.sink.Do(func() (err error) { sink, err = bpf.OpenSink(w.s0.Index, bpf.Native); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- w.gen.Do(func() error {
+			var set unix.CPUSet
+			set.Set(0)
+			if err := unix.SchedSetaffinity(0, &set); err != nil {
+				return err
+			}
+			g, err := bpf.OpenGenerator(w.g0.Index, bpf.GeneratorOptions{Frame: peerFrame(w, size), Flows: 1024})
+			if err != nil {
+				return err
+			}
+			defer g.Close()
+			_, err = g.Run(ctx, 1<<40)
+			return err
+		})
+	}()
+	time.Sleep(500 * time.Millisecond)
+	frames0, _, err := sink.Totals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpu0, start := cpuTime(), time.Now()
+	time.Sleep(2 * time.Second)
+	frames1, _, err := sink.Totals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(start)
+	load = (cpuTime() - cpu0).Seconds() / took.Seconds()
+	cancel()
+	if err := <-done; err != nil && ctx.Err() == nil {
+		t.Fatal(err)
+	}
+	if frames1 == frames0 {
+		t.Errorf("%s forwarded nothing", p.name)
+	}
+	return float64(frames1-frames0) / took.Seconds() / 1e6, load
+}
+
+// startSFC runs this engine: the chain forward, and an empty one back.
+func startSFC(t *testing.T, w *peerWorld, chain string) (func(), func() time.Duration) {
+	t.Helper()
+	e := must(agent.Open(agent.Options{Specs: peerChains(t, chain), Ports: ports}))(t)
+	err := w.dut.Do(func() error {
+		return e.Connect([]agent.Port{{Ifindex: w.in.Index, Mode: bpf.Native}, {Ifindex: w.out.Index, Mode: bpf.Native}})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop := func() {
+		if err := e.Stop(); err != nil {
+			t.Error(err)
+		}
+		if c := e.Workers()[0]; c.Received != c.Sent+c.Passed+c.Dropped {
+			t.Errorf("%+v does not add up", c)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	return stop, func() time.Duration { return coreBusy(t, 1) }
+}
+
+// startTestpmd runs dpdk-testpmd with its af_xdp driver: it moves packets from
+// one port to the other and looks at nothing.
+func startTestpmd(t *testing.T, w *peerWorld) (func(), func() time.Duration) {
+	t.Helper()
+	var cmd *exec.Cmd
+	var stdin io.Closer // testpmd ends when its input does
+	err := w.dut.Do(func() (err error) {
+		cmd = exec.Command("dpdk-testpmd", "--no-huge", "--no-pci", "-m", "512", "-l", "0,1", "--main-lcore", "0",
+			"--file-prefix", "sfc"+strconv.Itoa(os.Getpid()), "--vdev", "net_af_xdp0,iface=in", "--vdev", "net_af_xdp1,iface=out",
+			"--", "--forward-mode=io", "--auto-start", "--nb-cores=1", "--total-num-mbufs=16384", "--no-lsc-interrupt")
+		cmd.Stdout, cmd.Stderr = nil, nil
+		if stdin, err = cmd.StdinPipe(); err != nil {
+			return err
+		}
+		return cmd.Start()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1500 * time.Millisecond)
+	stop := func() {
+		if err := cmd.Process.Signal(unix.SIGINT); err != nil {
+			t.Error(err)
+		}
+		done := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
+		cmd.Wait()
+		done.Stop()
+		stdin.Close()
+	}
+	return stop, func() time.Duration { return coreBusy(t, 1) }
+}
+
+// coreBusy returns how long a core has not been idle.
+func coreBusy(t *testing.T, core int) time.Duration {
+	t.Helper()
+	b := must(os.ReadFile("/proc/stat"))(t)
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if f[0] != "cpu"+strconv.Itoa(core) {
+			continue
+		}
+		var busy int64
+		for i, s := range f[1:8] {
+			if n, _ := strconv.ParseInt(s, 10, 64); i != 3 && i != 4 {
+				busy += n
+			}
+		}
+		return time.Duration(busy) * 10 * time.Millisecond
+	}
+	t.Fatalf("no core %d in /proc/stat", core)
+	return 0
+}
+
+// startLinux turns the dut namespace into a router; receive processing is
+// moved to core 1 (RPS), so that it does not share the generator's.
+func startLinux(t *testing.T, w *peerWorld) (func(), func() time.Duration) {
+	t.Helper()
+	pass := new(bpf.Pass)
+	err := w.dut.Do(func() (err error) {
+		if pass, err = bpf.OpenPass(w.in.Index, bpf.Native); err != nil {
+			return err
+		}
+		return sh(fmt.Sprintf(`set -e
+ip addr add 10.0.0.254/24 dev in; ip addr add 10.0.1.254/24 dev out
+ip link set in arp on; ip link set out arp on
+ip neigh replace 10.0.1.2 lladdr %s dev out nud permanent
+ip neigh replace 10.0.0.1 lladdr %s dev in nud permanent
+sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.in.rp_filter=0
+unshare -m sh -c 'mount -t sysfs s /sys; echo 2 > /sys/class/net/in/queues/rx-0/rps_cpus; echo 2 > /sys/class/net/out/queues/rx-0/rps_cpus'`,
+			w.s0.MAC, w.g0.MAC))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { pass.Close() }, func() time.Duration { return coreBusy(t, 1) }
+}
+
+func sh(script string) error {
+	out, err := exec.Command("sh", "-c", script).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+func median(v []float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}
+
+func list(v []float64) string {
+	var s []string
+	for _, x := range v {
+		s = append(s, fmt.Sprintf("%.3f", x))
+	}
+	return strings.Join(s, " ")
+}
+
+func percent(f float64) string { return fmt.Sprintf("%.0f %%", 100*f) }
