@@ -310,6 +310,38 @@ func TestFirewallRelated(t *testing.T) {
 	t.Log(seen)
 }
 
+// While SYNs of random sources exceed every limit, no packet of connections that
+// were open before is dropped, and new flows of other protocols go on.
+func TestFirewallFloodSparesEstablished(t *testing.T) {
+	const config = `{"syn_limits":{"per_source":{"rate":1,"burst":1,"max":16},"per_destination":{"rate":10,"burst":500}}}`
+	open, other := connections(200, false), randomFlows(3000, false)
+	var packets []Packet
+	for _, p := range open {
+		packets = append(packets, handshake(p)...)
+	}
+	established := len(packets)
+	for i, p := range tcpData(6000, false) {
+		p.Frame[p.L4+13] = syn
+		copy(p.Frame[30:34], []byte{172, 16, 0, 1}) // one victim
+		p.Flow = uint32(10000 + i)
+		data, datagram := open[i%len(open)], other[i%len(other)]
+		datagram.Flow += 20000
+		packets = append(packets, p, data, datagram)
+	}
+	floods := 0
+	for i, r := range Compare(t, []byte(config), packets, runners(t, "firewall")...) {
+		switch flood := i >= established && (i-established)%3 == 0; {
+		case flood && r.Verdict == packet.Drop:
+			floods++
+		case !flood && r.Verdict != packet.Next && i < len(packets)/2: // then Compare ends flows
+			t.Fatalf("packet %d of an open flow: %v(%d)", i, r.Verdict, r.Reason)
+		}
+	}
+	if floods < 5000 {
+		t.Errorf("%d of 6000 SYNs dropped", floods)
+	}
+}
+
 // A flow that has ended takes its permission with it: its slot is another's.
 func TestFirewallForgetsEndedFlows(t *testing.T) {
 	for _, r := range runners(t, "firewall") {

@@ -3,8 +3,10 @@ package wasm
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,6 +105,44 @@ func TestRecordsAtTheEnd(t *testing.T) {
 		if strings.Join(got, " ") != want || !wanted && s.RecordsLost != 0 {
 			t.Errorf("wanted %v: records %v, %d lost", wanted, got, s.RecordsLost)
 		}
+	}
+}
+
+// failing is a writer that takes some lines and then no more.
+type failing struct {
+	strings.Builder
+	lines int
+}
+
+func (f *failing) Write(p []byte) (int, error) {
+	if f.lines--; f.lines < 0 {
+		return 0, errors.New("disk full")
+	}
+	return f.Builder.Write(p)
+}
+
+// Workers share a writer of lines; its first error is kept.
+func TestRecordLines(t *testing.T) {
+	l := &nf.RecordLayout{Name: "r", Fields: []nf.RecordField{{Name: "octetDeltaCount", Type: "unsigned8", Offset: 4}}}
+	w := &failing{lines: 8}
+	lines := NewRecordLines(w)
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for range 4 {
+				lines.Add(Record{Function: `a"b`, Layout: l, Data: []byte{0, 0, 0, 0, 7}})
+			}
+		})
+	}
+	wg.Wait()
+	if want := strings.Repeat(`{"record":"r","function":"a\"b","octetDeltaCount":7}`+"\n", 8); w.String() != want || lines.Err() != nil {
+		t.Errorf("got %s, error %v", w, lines.Err())
+	}
+	for range 2 {
+		lines.Add(Record{Layout: l, Data: make([]byte, 5)})
+	}
+	if lines.Err() == nil || w.lines != -1 {
+		t.Errorf("error %v after %d attempts", lines.Err(), -w.lines)
 	}
 }
 
