@@ -87,7 +87,44 @@ func (s *FlowStats) add(t *flow.Table) {
 		s.Evicted[k] += c.Evicted[k]
 		s.Replaced[k] += c.Replaced[k]
 		s.Refused[k] += c.Refused[k]
+		s.Extracted[k] += c.Extracted[k]
+		s.Inserted[k] += c.Inserted[k]
 	}
+	s.Related += c.Related
+	s.Unrelated += c.Unrelated
+	s.Bindings += c.Bindings
+	s.BindConflicts += c.BindConflicts
+	s.BindRefused += c.BindRefused
+}
+
+// Fragments returns what the workers saw of fragments. Anyone may call it once
+// the engine is connected, but for Stop.
+func (e *Engine) Fragments() (sum flow.FragmentCounters) {
+	for _, w := range e.workers {
+		w.between(func() {
+			c := w.tuples.Fragments()
+			sum.First += c.First
+			sum.Resolved += c.Resolved
+			sum.Unknown += c.Unknown
+			sum.Lost += c.Lost
+		})
+	}
+	return sum
+}
+
+// VerifyFlows checks every flow table against itself, in time that grows with
+// their size. The workers have stopped; the engine is connected still.
+func (e *Engine) VerifyFlows() error {
+	for _, w := range e.workers {
+		for i := range w.chains {
+			if t := w.chains[i].flows; t != nil {
+				if err := t.Verify(); err != nil {
+					return fmt.Errorf("worker %d, chain %s: %w", w.index, e.chainName(uint16(i)), err)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // Functions returns the counters of a chain's functions, all workers together.
