@@ -15,7 +15,7 @@ import (
 var modules embed.FS
 
 // Names lists the functions.
-var Names = []string{"acl", "dnsguard", "firewall", "flowstat", "hop", "nat44", "ratelimit"}
+var Names = []string{"acl", "dnsguard", "firewall", "flowstat", "hop", "lb4", "nat44", "ratelimit"}
 
 // Module returns the module of a function; ok is false when the catalogue has
 // none of this name.

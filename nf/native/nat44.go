@@ -59,6 +59,8 @@ func newNAT44(config map[string]any) (decider, error) {
 	return &nat44{natConfig: c, flows: map[uint32]*natSession{}}, err
 }
 
+func (n *nat44) inherit(from decider) { n.flows = from.(*nat44).flows }
+
 func (n *nat44) end(slot uint32, _ []uint64) { delete(n.flows, slot) }
 
 func (n *nat44) decide(p *view, c []uint64) (packet.Verdict, uint16) {

@@ -54,6 +54,7 @@ var makers = map[string]func(config map[string]any) (decider, error){
 	"firewall":  newFirewall,
 	"flowstat":  newFlowStat,
 	"hop":       newHop,
+	"lb4":       newLB4,
 	"nat44":     newNAT44,
 	"ratelimit": newRateLimit,
 }
@@ -85,6 +86,24 @@ func (f *Function) Ask(h Host) { f.host = h }
 
 // Asks says whether the function called name asks its host for anything.
 func Asks(name string) bool { return name == "lb4" || name == "nat44" }
+
+// heir is a decider that goes on with the flows of one that was configured
+// otherwise.
+type heir interface{ inherit(from decider) }
+
+// Reconfigure gives the function another configuration; it keeps what it knows of
+// its flows if it is made for that. Errors leave everything as it was.
+func (f *Function) Reconfigure(name string, config []byte) error {
+	next, err := New(name, config, nil)
+	if err != nil {
+		return err
+	}
+	if h, ok := next.decide.(heir); ok {
+		h.inherit(f.decide)
+	}
+	f.decide = next.decide
+	return nil
+}
 
 // Process writes a verdict, and a reason where it drops, into every descriptor,
 // and may rewrite the frames' bytes.

@@ -21,7 +21,7 @@ func TestNewErrors(t *testing.T) {
 
 // Every function decides about every packet, whatever the descriptor says.
 func TestEveryPacketGetsAVerdict(t *testing.T) {
-	configs := map[string]string{"acl": `{"default":"deny"}`, "dnsguard": `{}`, "firewall": `{}`, "flowstat": `{}`, "hop": `{}`, "nat44": `{"inside":["10.0.0.0/8"],"pool":["192.0.2.1"]}`, "ratelimit": `{"rate":1}`}
+	configs := map[string]string{"acl": `{"default":"deny"}`, "dnsguard": `{}`, "firewall": `{}`, "flowstat": `{}`, "hop": `{}`, "lb4": `{"services":[{"vip":"10.0.0.1","backends":[]}]}`, "nat44": `{"inside":["10.0.0.0/8"],"pool":["192.0.2.1"]}`, "ratelimit": `{"rate":1}`}
 	frames := make([]byte, packet.ChunkSize)
 	for _, name := range Names() {
 		f, err := New(name, []byte(configs[name]), frames)

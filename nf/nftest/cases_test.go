@@ -285,7 +285,7 @@ func manyNames(n int) string {
 
 // TestCases runs every table on every implementation.
 func TestCases(t *testing.T) {
-	cases := map[string][]Case{"acl": aclCases, "ratelimit": rateLimitCases, "firewall": firewallCases, "flowstat": flowStatCases, "hop": hopCases, "nat44": slices.Concat(natCases, natICMPCases), "dnsguard": dnsGuardCases}
+	cases := map[string][]Case{"acl": aclCases, "ratelimit": rateLimitCases, "firewall": firewallCases, "flowstat": flowStatCases, "hop": hopCases, "lb4": lbCases, "nat44": slices.Concat(natCases, natICMPCases), "dnsguard": dnsGuardCases}
 	for _, name := range native.Names() {
 		for _, r := range runners(t, name) {
 			t.Run(fmt.Sprintf("%s/%T", name, r), func(t *testing.T) { Run(t, r, cases[name]) })

@@ -158,6 +158,11 @@ func (c *Compiled) Configure(config []byte) error {
 		}
 		c.w.live, c.link = l, newHostLink(c.host, l)
 	}
+	return c.Reconfigure(config)
+}
+
+// Reconfigure is Reconfigurer's.
+func (c *Compiled) Reconfigure(config []byte) error {
 	copy(c.mem[nf.ConfigStart:nf.ConfigStart+nf.ConfigMax], config)
 	if code := C.call_configure(c.configure, nf.ConfigStart, C.uint32_t(len(config))); code != 0 {
 		return &RefusedError{Code: int32(code)}

@@ -203,6 +203,11 @@ var configs = map[string][]string{
 		`{"src_mac":"02:aa:bb:cc:dd:ee","dst_mac":"02:11:22:33:44:55"}`,
 		`{"decrement":false,"dst_mac":"02:11:22:33:44:FF"}`,
 	},
+	"lb4": {
+		`{"table_size":251,"services":[{"vip":"192.168.1.1","backends":[{"addr":"10.0.1.1"},{"addr":"10.0.1.2"}]},{"vip":"10.0.2.15","backends":[{"addr":"10.0.1.3"}]}]}`,
+		`{"table_size":13,"others":"drop","services":[{"vip":"192.168.0.1","mode":"dsr","backends":[{"addr":"10.0.1.1","mac":"02:00:00:00:01:01"}]}]}`,
+		`{"services":[{"vip":"192.0.2.10","port":80,"proto":"tcp","backends":[{"addr":"10.0.1.1","port":8080},{"addr":"10.0.1.2"}]}]}`,
+	},
 	"nat44": {
 		`{"inside":["10.0.0.0/8","172.16.0.0/12","192.168.0.0/16"],"pool":["203.0.113.0/28"],"filtering":"endpoint_independent"}`,
 		`{"inside":["10.0.0.0/8","172.16.0.0/12","192.168.0.0/16"],"pool":["203.0.113.0-203.0.113.1"],"others":"pass","ports":"1000-1100"}`,

@@ -18,6 +18,8 @@ type dialog struct {
 	stray func(g gen) []byte // one that belongs nowhere
 	seen  []exchange         // what went through, the newest last
 	spoil bool               // let some packets lie
+
+	configs []string // lockstep changes to one of them now and then
 }
 
 // exchange is a frame before and behind the function.
@@ -207,7 +209,7 @@ func withoutUDPSum(frame []byte) {
 }
 
 // dialogs are the functions that translate.
-var dialogs = map[string]func(g gen) *dialog{"nat44": natDialog}
+var dialogs = map[string]func(g gen) *dialog{"lb4": lbDialog, "nat44": natDialog}
 
 // replay draws n packets of a dialog with a function's reference, some of which
 // lie. With another configuration, or other bursts, their answers may be none.
@@ -237,6 +239,14 @@ func lockstep(tb testing.TB, d *dialog, config string, n int, check func(p Packe
 		}
 	}
 	for sent := 0; sent < n; {
+		if d.configs != nil && d.oneIn(20) {
+			config = pick(d.gen, d.configs...)
+			for _, r := range all {
+				if err := r.(Reconfigurer).Reconfigure([]byte(config)); err != nil {
+					tb.Fatalf("%T: %v\n%s", r, err, config)
+				}
+			}
+		}
 		packets := d.burst(1 + d.IntN(packet.BurstSize))
 		sent += len(packets)
 		want := all[0].Process(packets)

@@ -186,6 +186,8 @@ func (g gen) config(function string) []byte {
 		g.maybe(c, "decrement", g.oneIn(2))
 		g.maybe(c, "src_mac", "02:aA:00:fF:09:90")
 		g.maybe(c, "dst_mac", pick(g, "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"))
+	case "lb4":
+		c = g.lbConfig()
 	case "nat44":
 		c = g.natConfig()
 	case "dnsguard":

@@ -99,5 +99,6 @@ func FuzzRateLimit(f *testing.F) { fuzz(f, "ratelimit") }
 func FuzzFirewall(f *testing.F)  { fuzz(f, "firewall") }
 func FuzzFlowStat(f *testing.F)  { fuzz(f, "flowstat") }
 func FuzzHop(f *testing.F)       { fuzz(f, "hop") }
+func FuzzLB4(f *testing.F)       { fuzz(f, "lb4") }
 func FuzzNAT44(f *testing.F)     { fuzz(f, "nat44") }
 func FuzzDNSGuard(f *testing.F)  { fuzz(f, "dnsguard") }

@@ -35,6 +35,9 @@ func (r *Reference) Configure(config []byte) (err error) {
 	return nil
 }
 
+// Reconfigure is Reconfigurer's.
+func (r *Reference) Reconfigure(config []byte) error { return r.fn.Reconfigure(r.name, config) }
+
 // Limit is Limiter's.
 func (r *Reference) Limit(room Room) { r.room = room }
 

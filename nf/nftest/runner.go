@@ -27,6 +27,10 @@ type Runner interface {
 // claims, from the next Configure on.
 type Limiter interface{ Limit(Room) }
 
+// Reconfigurer is a Runner that can give its function another configuration
+// while it keeps its flows and counters.
+type Reconfigurer interface{ Reconfigure(config []byte) error }
+
 // MaxFlows is the most flows that a runner has state for.
 const MaxFlows = 1 << 16
 

@@ -118,6 +118,20 @@ func (s *Sandboxed) Burst(n int) {
 	}
 }
 
+// Reconfigure is Reconfigurer's: as while packets flow.
+func (s *Sandboxed) Reconfigure(config []byte) error {
+	r, err := s.group.Reconfigure(0, config, wasm.ReplaceOptions{Probation: -1})
+	if err != nil {
+		return err
+	}
+	if err := r.Install(); err != nil {
+		r.Discard()
+		return err
+	}
+	s.Burst(0) // ends the probation
+	return nil
+}
+
 // Limit is Limiter's.
 func (s *Sandboxed) Limit(room Room) { s.room = room }
 

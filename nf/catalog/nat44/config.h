@@ -29,7 +29,7 @@ struct ranges {
 	uint64_t addresses; // in all of them
 };
 
-static struct {
+static struct settings {
 	struct ranges inside, pool;
 	uint32_t port, ports; // the first, and how many
 	uint32_t share;       // ports of a subscriber, 0: all
@@ -113,7 +113,7 @@ static void read_ranges(struct sfc_json *j, struct ranges *r, const struct range
 }
 
 // read_ports reads "1024-65535".
-static void read_ports(struct sfc_json *j) {
+static void read_ports(struct sfc_json *j, struct settings *c) {
 	char text[16];
 	uint32_t at = 0, first = 0, last = 0, n = sfc_json_string(j, text, sizeof text);
 	if (j->error)
@@ -123,48 +123,49 @@ static void read_ports(struct sfc_json *j) {
 		sfc_json_fail(j, REFUSED_PORTS);
 		return;
 	}
-	config.port = first;
-	config.ports = last - first + 1;
+	c->port = first;
+	c->ports = last - first + 1;
 }
 
+// read_config reads a configuration; one that is refused changes nothing.
 static int32_t read_config(uint32_t ptr, uint32_t len) {
 	static const char *const mappings[] = {"endpoint_independent", "address_and_port_dependent", NULL};
 	static const char *const filterings[] = {"address_and_port_dependent", "address_dependent", "endpoint_independent", NULL};
 	static const char *const others[] = {"drop", "pass", NULL};
 	struct sfc_json j;
 	uint32_t seen = 0;
-	__builtin_memset(&config, 0, sizeof config);
-	config.port = 1024;
-	config.ports = 65536 - 1024;
-	config.hairpin = true;
+	struct settings c = {.port = 1024, .ports = 65536 - 1024, .hairpin = true};
 	sfc_json_start(&j, ptr, len);
 	sfc_json_object(&j);
 	while (sfc_json_key(&j))
 		if (sfc_json_field(&j, "inside", &seen, 1))
-			read_ranges(&j, &config.inside, &config.pool, false);
+			read_ranges(&j, &c.inside, &c.pool, false);
 		else if (sfc_json_field(&j, "pool", &seen, 2))
-			read_ranges(&j, &config.pool, &config.inside, true);
+			read_ranges(&j, &c.pool, &c.inside, true);
 		else if (sfc_json_field(&j, "ports", &seen, 4))
-			read_ports(&j);
+			read_ports(&j, &c);
 		else if (sfc_json_field(&j, "ports_per_subscriber", &seen, 8))
-			config.share = (uint32_t)sfc_json_int(&j, 0, 65535);
+			c.share = (uint32_t)sfc_json_int(&j, 0, 65535);
 		else if (sfc_json_field(&j, "mapping", &seen, 16))
-			config.mapping = (enum mapping)sfc_json_enum(&j, mappings);
+			c.mapping = (enum mapping)sfc_json_enum(&j, mappings);
 		else if (sfc_json_field(&j, "filtering", &seen, 32))
-			config.filtering = (enum filtering)sfc_json_enum(&j, filterings);
+			c.filtering = (enum filtering)sfc_json_enum(&j, filterings);
 		else if (sfc_json_field(&j, "hairpin", &seen, 64))
-			config.hairpin = sfc_json_bool(&j);
+			c.hairpin = sfc_json_bool(&j);
 		else if (sfc_json_field(&j, "others", &seen, 128))
-			config.pass_others = sfc_json_enum(&j, others) == 1;
+			c.pass_others = sfc_json_enum(&j, others) == 1;
 		else
 			sfc_json_fail(&j, SFC_JSON_UNKNOWN);
 	if ((seen & 3) != 3)
 		sfc_json_fail(&j, SFC_JSON_MISSING);
-	if (config.share > config.ports)
+	if (c.share > c.ports)
 		sfc_json_fail(&j, REFUSED_PORTS);
-	if (config.mapping == PER_DESTINATION && config.filtering != BY_ADDRESS_AND_PORT)
+	if (c.mapping == PER_DESTINATION && c.filtering != BY_ADDRESS_AND_PORT)
 		sfc_json_fail(&j, REFUSED_FILTERING);
-	return sfc_json_finish(&j);
+	int32_t refused = sfc_json_finish(&j);
+	if (!refused)
+		config = c;
+	return refused;
 }
 
 #endif

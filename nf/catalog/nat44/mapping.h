@@ -14,16 +14,22 @@
 
 #include "sfc_flow.h"
 
+enum reason {
+	PASSES,
+	PORT_EXHAUSTED,
+	NO_MAPPING,
+	FILTERED,
+	BIND_FAILED,
+	NOT_TRANSLATABLE,
+	WRONG_ADDRESS,
+	NO_FLOW,
+	NOT_INSIDE,
+};
+
+#include "../translate/translate.h"
 #include "config.h"
-#include "session.h"
 
 #define PROBES 64 // most ports that are tried
-
-// end is an address and a port or identifier, in host order.
-struct end {
-	uint32_t addr;
-	uint16_t port;
-};
 
 enum claim { MAPPED = 1, OWNER, PERMITTED };
 
@@ -81,13 +87,6 @@ struct probes {
 
 // Steps are primes above 65536: every port comes up before one repeats.
 static const uint32_t steps[8] = {65537, 65539, 65543, 65551, 65557, 65563, 65579, 65581};
-
-// mix spreads the bits of v.
-static inline uint64_t mix(uint64_t v) {
-	v = (v ^ v >> 32) * 0x9e3779b97f4a7c15ull;
-	v = (v ^ v >> 29) * 0x6a09e667f3bcc909ull;
-	return v ^ v >> 32;
-}
 
 // probes_start chooses the address and the ports that an inside end may have. A
 // subscriber, which is an inside address, always gets the same address, and the

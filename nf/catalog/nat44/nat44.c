@@ -9,7 +9,7 @@
 //             not_translatable, wrong_address, no_flow, not_inside).
 // Config:     inside and pool (required), ports, ports_per_subscriber, mapping,
 //             filtering, hairpin, others.
-// State:      32 bytes per flow, see session.h; mappings are claims that flows
+// State:      32 bytes per flow, see ../translate; mappings are claims that flows
 //             hold, see mapping.h. Nothing in the module's own memory.
 // See also:   RFC 4787 (UDP), RFC 5382 (TCP), RFC 5508 (ICMP), RFC 7422 (ports
 //             by subscriber), RFC 1624 (checksums).
@@ -27,7 +27,15 @@ static struct { uint32_t sessions, incoming, hairpins, mappings, errors, others,
 
 SFC_EXPORT(sfc_configure) int32_t sfc_configure(uint32_t ptr, uint32_t len) { return read_config(ptr, len); }
 
-static inline struct session *session_of(const struct sfc_desc *d) { return sfc_slot(d, sizeof(struct session)); }
+// States of a flow. Zero is one that nothing was decided about.
+enum state {
+	UNDECIDED,
+	UNTOUCHED,  // not ours, and such packets pass
+	TRANSLATED, // packets of both directions
+	WAITING,    // hairpin: forward packets once the other side let them in
+};
+
+static inline struct translation *session_of(const struct sfc_desc *d) { return sfc_slot(d, sizeof(struct translation)); }
 
 // opening is a packet that a session may begin with: what it shows, and what it
 // becomes.
@@ -36,93 +44,16 @@ struct opening {
 	const struct sfc_desc *d;
 	enum kind kind;
 	uint8_t query; // type of the request
-	struct end src, dst, new_src, new_dst;
+	struct ends shown, now;
 };
 
-// request returns the type of the request that an ICMP query or its reply
-// belongs to, 0 for other messages.
-static uint8_t request(uint8_t type) {
-	switch (type) {
-	case 0: case 8: return 8;
-	case 13: case 14: return 13;
-	case 15: case 16: return 15;
-	case 17: case 18: return 17;
-	}
-	return 0;
-}
-
-// read_opening reads the packet's ends; false when it cannot be translated.
-static bool read_opening(struct opening *o) {
-	const struct sfc_desc *d = o->d;
-	const uint8_t *h, *ip = sfc_header(d, d->l3, sizeof(struct sfc_ip4));
-	o->src.addr = sfc_be32(ip + 12);
-	o->dst.addr = sfc_be32(ip + 16);
-	o->kind = ADDRESSES;
-	switch (d->proto) {
-	case SFC_PROTO_TCP: case SFC_PROTO_UDP:
-		if (!(h = transport(d, d->l4, d->proto == SFC_PROTO_TCP ? sizeof(struct sfc_tcp) : sizeof(struct sfc_udp))))
-			return false;
-		o->kind = PORTS;
-		break;
-	case SFC_PROTO_ICMP:
-		if (!(h = transport(d, d->l4, 8)) || !(o->query = request(h[0])))
-			return false;
-		o->kind = QUERY;
-		o->src.port = o->dst.port = sfc_be16(h + 4);
-		return true;
-	case SFC_PROTO_SCTP: // its checksum covers the ports, and is none that can be corrected: they stay
-		if (!(h = transport(d, d->l4, 12)))
-			return false;
-		break;
-	case PROTO_DCCP: case PROTO_UDPLITE:
-		return transport(d, d->l3 + (ip[0] & 15) * 4u, 8) != NULL;
-	case PROTO_AH: // protects the addresses
-		return false;
-	default:
-		return true;
-	}
-	o->src.port = sfc_be16(h);
-	o->dst.port = sfc_be16(h + 2);
-	return true;
-}
-
-static void put_end(uint8_t *addr, uint16_t *port, struct end e) {
-	sfc_put_be32(addr, e.addr);
-	*port = e.port;
-}
-
-// bind binds the translated packet to its flow.
-static int32_t bind(const struct opening *o) {
-	struct sfc_tuple t = {.proto = o->d->proto, .family = 4, .query = o->query};
-	bool reverse = o->d->flags & SFC_REVERSE; // the tuple is of the flow's direction
-	put_end(t.src, &t.sport, reverse ? o->new_dst : o->new_src);
-	put_end(t.dst, &t.dport, reverse ? o->new_src : o->new_dst);
-	return sfc_flow_bind(o->i, &t);
-}
-
-static uint64_t pair_addrs(struct end src, struct end dst) {
-	return __builtin_bswap32(src.addr) | (uint64_t)__builtin_bswap32(dst.addr) << 32;
-}
-
-static uint32_t pair_ports(struct end src, struct end dst) {
-	return __builtin_bswap16(src.port) | (uint32_t)__builtin_bswap16(dst.port) << 16;
-}
+static int32_t bind(const struct opening *o) { return bind_ends(o->i, o->d, o->now, o->query); }
 
 // begin notes the session of a packet whose flow is bound.
 static enum reason begin(const struct opening *o, enum state state) {
-	struct session *s = session_of(o->d);
-	*s = (struct session){.state = state, .proto = o->d->proto, .kind = o->kind};
-	if (o->d->flags & SFC_REVERSE) {
-		s->addrs[0] = pair_addrs(o->new_dst, o->new_src);
-		s->addrs[1] = pair_addrs(o->dst, o->src);
-		s->ports[0] = pair_ports(o->new_dst, o->new_src);
-		s->ports[1] = pair_ports(o->dst, o->src);
-	} else {
-		s->addrs[0] = pair_addrs(o->src, o->dst);
-		s->addrs[1] = pair_addrs(o->new_src, o->new_dst);
-		s->ports[0] = pair_ports(o->src, o->dst);
-		s->ports[1] = pair_ports(o->new_src, o->new_dst);
-	}
+	struct translation *s = session_of(o->d);
+	*s = (struct translation){.state = state, .proto = o->d->proto, .kind = o->kind};
+	translation_set(s, o->shown, o->now, o->d->flags & SFC_REVERSE);
 	count.sessions++;
 	return PASSES;
 }
@@ -131,13 +62,13 @@ static enum reason begin(const struct opening *o, enum state state) {
 // other destinations: the flow's binding alone keeps them apart. Where there are
 // no ports to choose from only the address is.
 static enum reason outgoing_alone(struct opening *o) {
-	struct probes p = probes_start(o->d->proto, o->src);
+	struct probes p = probes_start(o->d->proto, o->shown.src);
 	for (struct end e; probes_next(&p, &e);) {
-		o->new_src = e;
+		o->now.src = e;
 		if (o->kind == QUERY)
-			o->new_dst.port = e.port;
+			o->now.dst.port = e.port;
 		if (o->kind == ADDRESSES)
-			o->new_src.port = o->src.port;
+			o->now.src.port = o->shown.src.port;
 		int32_t got = bind(o);
 		if (got != SFC_BIND_TAKEN)
 			return got == SFC_BIND_OK ? begin(o, TRANSLATED) : refusal(got);
@@ -152,18 +83,18 @@ static enum reason outgoing_alone(struct opening *o) {
 static enum reason outgoing(struct opening *o, bool hairpin) {
 	enum state state = TRANSLATED;
 	bool fresh;
-	o->new_dst = o->dst;
+	o->now.dst = o->shown.dst;
 	if (o->kind == ADDRESSES || config.mapping == PER_DESTINATION)
 		return hairpin ? NO_MAPPING : outgoing_alone(o);
-	if (hairpin && (!config.hairpin || o->kind != PORTS || !mapped_to(o->d->proto, o->dst, &o->new_dst)))
+	if (hairpin && (!config.hairpin || o->kind != PORTS || !mapped_to(o->d->proto, o->shown.dst, &o->now.dst)))
 		return NO_MAPPING;
-	enum reason r = map(o->i, o->d->proto, o->src, o->dst.addr, &o->new_src, &fresh);
+	enum reason r = map(o->i, o->d->proto, o->shown.src, o->shown.dst.addr, &o->now.src, &fresh);
 	if (r != PASSES)
 		return r;
 	count.mappings += fresh;
 	if (o->kind == QUERY)
-		o->new_dst.port = o->new_src.port;
-	if (hairpin && !admits(o->d->proto, o->dst, o->new_src.addr))
+		o->now.dst.port = o->now.src.port;
+	if (hairpin && !admits(o->d->proto, o->shown.dst, o->now.src.addr))
 		state = WAITING;
 	if ((r = refusal(bind(o))) != PASSES)
 		return r;
@@ -174,16 +105,16 @@ static enum reason outgoing(struct opening *o, bool hairpin) {
 
 // incoming translates the destination of a packet from the outside.
 static enum reason incoming(struct opening *o) {
-	if (o->kind == ADDRESSES || !mapped_to(o->d->proto, o->dst, &o->new_dst))
+	if (o->kind == ADDRESSES || !mapped_to(o->d->proto, o->shown.dst, &o->now.dst))
 		return NO_MAPPING;
-	if (!admits(o->d->proto, o->dst, o->src.addr))
+	if (!admits(o->d->proto, o->shown.dst, o->shown.src.addr))
 		return FILTERED;
-	enum reason r = refusal(hold(o->i, o->d->proto, o->new_dst, o->dst, o->src.addr));
+	enum reason r = refusal(hold(o->i, o->d->proto, o->now.dst, o->shown.dst, o->shown.src.addr));
 	if (r != PASSES)
 		return r;
-	o->new_src = o->src;
+	o->now.src = o->shown.src;
 	if (o->kind == QUERY)
-		o->new_src.port = o->new_dst.port;
+		o->now.src.port = o->now.dst.port;
 	if ((r = refusal(bind(o))) != PASSES)
 		return r;
 	count.incoming++;
@@ -208,7 +139,7 @@ static __attribute__((noinline)) enum reason open(uint32_t i, struct sfc_desc *d
 		count.others++;
 		return PASSES;
 	}
-	if (!read_opening(&o))
+	if (!read_ends(d, &o.shown, &o.kind, &o.query))
 		return NOT_TRANSLATABLE;
 	enum reason r = out ? outgoing(&o, to_pool) : incoming(&o);
 	return r == PASSES ? rewrite(d, session_of(d)) : r;
@@ -216,10 +147,10 @@ static __attribute__((noinline)) enum reason open(uint32_t i, struct sfc_desc *d
 
 // waiting decides about a packet of a hairpin session whose origin has not been
 // let in: it is when the other side sends, or has sent to the origin's address.
-static __attribute__((noinline)) enum reason waiting(struct sfc_desc *d, struct session *s) {
+static __attribute__((noinline)) enum reason waiting(struct sfc_desc *d, struct translation *s) {
 	if (!(d->flags & SFC_REVERSE)) {
-		struct end outside = {__builtin_bswap32((uint32_t)(s->addrs[0] >> 32)), __builtin_bswap16((uint16_t)(s->ports[0] >> 16))};
-		if (!admits(s->proto, outside, __builtin_bswap32((uint32_t)s->addrs[1])))
+		struct end outside = pair_ends(s->addrs[0], s->ports[0]).dst;
+		if (!admits(s->proto, outside, pair_ends(s->addrs[1], s->ports[1]).src.addr))
 			return FILTERED;
 	}
 	enum reason r = d->flags & SFC_ICMP_ERROR ? NO_MAPPING : rewrite(d, s);
@@ -235,7 +166,7 @@ static inline enum reason decide(uint32_t i, struct sfc_desc *d) {
 	}
 	if (d->slot == SFC_NO_SLOT)
 		return NO_FLOW;
-	struct session *s = session_of(d);
+	struct translation *s = session_of(d);
 	if (s->state == TRANSLATED) {
 		if (!(d->flags & SFC_ICMP_ERROR))
 			return rewrite(d, s);

@@ -1,32 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// session.h: what is kept of a flow, and how its packets are rewritten by it:
-// addresses, ports or identifiers, and every checksum that covers them, also in
-// the packet that an ICMP error quotes.
-#ifndef NAT44_SESSION_H
-#define NAT44_SESSION_H
+// translate.h: a translation of a flow's addresses and ports, as it is kept in
+// the flow's slot, and how packets are rewritten by it: addresses, ports or
+// identifiers, and every checksum that covers them, also in the packet that an
+// ICMP error quotes. What nat44 and lb4 share.
+//
+// Whoever includes it has an enum reason with PASSES = 0, NOT_TRANSLATABLE and
+// WRONG_ADDRESS.
+#ifndef TRANSLATE_H
+#define TRANSLATE_H
 
+#include "sfc_flow.h"
 #include "sfc_inet.h"
-
-enum reason {
-	PASSES,
-	PORT_EXHAUSTED,
-	NO_MAPPING,
-	FILTERED,
-	BIND_FAILED,
-	NOT_TRANSLATABLE,
-	WRONG_ADDRESS,
-	NO_FLOW,
-	NOT_INSIDE,
-};
-
-// States of a flow. Zero is one that nothing was decided about.
-enum state {
-	UNDECIDED,
-	UNTOUCHED,  // not ours, and such packets pass
-	TRANSLATED, // packets of both directions
-	WAITING,    // hairpin: forward packets once the other side let them in
-};
 
 // What of a transport header is rewritten.
 enum kind {
@@ -37,19 +22,35 @@ enum kind {
 
 enum { PROTO_DCCP = 33, PROTO_AH = 51, PROTO_UDPLITE = 136 };
 
-// session is a translation. A pair is what a packet of the flow's direction
-// shows, source in the low half, as the bytes lie in the packet; of a query
-// both ports are its identifier. Index 0 is before translation, 1 behind it.
-struct session {
+// translation is what a flow's packets become. A pair is what a packet of the
+// flow's direction shows, source in the low half, as the bytes lie in the packet;
+// of a query both ports are its identifier. Index 0 is before translation, 1
+// behind it.
+struct translation {
 	uint64_t addrs[2];
 	uint32_t ports[2];
-	uint8_t state; // enum state
+	uint8_t state; // the function's own, 0: nothing is here
 	uint8_t proto; // IANA number
 	uint8_t kind;  // enum kind
-	uint8_t unused[5];
+	uint8_t bits;  // the function's own
+	uint16_t mark; // the function's own
+	uint16_t unused;
 };
 
-_Static_assert(sizeof(struct session) == 32, "the manifest's flow_state_bytes");
+_Static_assert(sizeof(struct translation) == 32, "the manifests' flow_state_bytes");
+
+// end is an address and a port or identifier, in host order.
+struct end {
+	uint32_t addr;
+	uint16_t port;
+};
+
+// ends are those of a packet.
+struct ends {
+	struct end src, dst;
+};
+
+static inline struct ends turned(struct ends e) { return (struct ends){e.dst, e.src}; }
 
 static inline uint64_t turn64(uint64_t pair) { return pair << 32 | pair >> 32; }
 static inline uint32_t turn32(uint32_t pair) { return pair << 16 | pair >> 16; }
@@ -113,7 +114,7 @@ struct way {
 	uint32_t ports[2];
 };
 
-static inline struct way way_of(const struct session *s, bool reverse) {
+static inline struct way way_of(const struct translation *s, bool reverse) {
 	if (reverse)
 		return (struct way){{turn64(s->addrs[1]), turn64(s->addrs[0])}, {turn32(s->ports[1]), turn32(s->ports[0])}};
 	return (struct way){{s->addrs[0], s->addrs[1]}, {s->ports[0], s->ports[1]}};
@@ -126,7 +127,7 @@ static inline uint8_t *transport(const struct sfc_desc *d, uint32_t l4, uint32_t
 }
 
 // rewrite translates a packet of the flow that is not an ICMP error.
-static inline enum reason rewrite(const struct sfc_desc *d, const struct session *s) {
+static inline enum reason rewrite(const struct sfc_desc *d, const struct translation *s) {
 	uint8_t *h, *ip = sfc_header(d, d->l3, sizeof(struct sfc_ip4));
 	if (!ip)
 		return NOT_TRANSLATABLE;
@@ -169,7 +170,7 @@ static inline enum reason rewrite(const struct sfc_desc *d, const struct session
 // the quote becomes what it was before, and the error goes to who sent it. If
 // the quoted packet's destination is hidden behind an address, the error comes
 // from that address.
-static __attribute__((noinline)) enum reason rewrite_error(const struct sfc_desc *d, const struct session *s) {
+static __attribute__((noinline)) enum reason rewrite_error(const struct sfc_desc *d, const struct translation *s) {
 	uint8_t *ip = sfc_header(d, d->l3, sizeof(struct sfc_ip4)), *icmp = transport(d, d->l4, 8);
 	if (!ip || !icmp || d->proto != SFC_PROTO_ICMP)
 		return NOT_TRANSLATABLE;
@@ -209,6 +210,96 @@ static __attribute__((noinline)) enum reason rewrite_error(const struct sfc_desc
 	sfc_put_le64(ip + 12, now);
 	summed(ip + 10, change64(outer, now));
 	return PASSES;
+}
+
+static inline uint64_t pair_addrs(struct ends e) {
+	return __builtin_bswap32(e.src.addr) | (uint64_t)__builtin_bswap32(e.dst.addr) << 32;
+}
+
+static inline uint32_t pair_ports(struct ends e) {
+	return __builtin_bswap16(e.src.port) | (uint32_t)__builtin_bswap16(e.dst.port) << 16;
+}
+
+// pair_ends is the inverse of both.
+static inline struct ends pair_ends(uint64_t addrs, uint32_t ports) {
+	return (struct ends){
+		{__builtin_bswap32((uint32_t)addrs), __builtin_bswap16((uint16_t)ports)},
+		{__builtin_bswap32((uint32_t)(addrs >> 32)), __builtin_bswap16((uint16_t)(ports >> 16))},
+	};
+}
+
+// translation_set notes that a packet which shows before becomes after. reverse:
+// it travels against its flow's direction.
+static inline void translation_set(struct translation *t, struct ends before, struct ends after, bool reverse) {
+	struct ends first = reverse ? turned(after) : before, second = reverse ? turned(before) : after;
+	t->addrs[0] = pair_addrs(first);
+	t->addrs[1] = pair_addrs(second);
+	t->ports[0] = pair_ports(first);
+	t->ports[1] = pair_ports(second);
+}
+
+// query_of returns the type of the request that an ICMP query or its reply
+// belongs to, 0 for other messages.
+static inline uint8_t query_of(uint8_t type) {
+	switch (type) {
+	case 0: case 8: return 8;
+	case 13: case 14: return 13;
+	case 15: case 16: return 15;
+	case 17: case 18: return 17;
+	}
+	return 0;
+}
+
+// read_ends reads what a packet shows, whose IPv4 header is all there, and what
+// of it can be translated; false: it cannot. query is set for ICMP queries.
+static inline bool read_ends(const struct sfc_desc *d, struct ends *e, enum kind *kind, uint8_t *query) {
+	const uint8_t *h, *ip = sfc_header(d, d->l3, sizeof(struct sfc_ip4));
+	*e = (struct ends){{sfc_be32(ip + 12), 0}, {sfc_be32(ip + 16), 0}};
+	*kind = ADDRESSES;
+	*query = 0;
+	switch (d->proto) {
+	case SFC_PROTO_TCP: case SFC_PROTO_UDP:
+		if (!(h = transport(d, d->l4, d->proto == SFC_PROTO_TCP ? sizeof(struct sfc_tcp) : sizeof(struct sfc_udp))))
+			return false;
+		*kind = PORTS;
+		break;
+	case SFC_PROTO_ICMP:
+		if (!(h = transport(d, d->l4, 8)) || !(*query = query_of(h[0])))
+			return false;
+		*kind = QUERY;
+		e->src.port = e->dst.port = sfc_be16(h + 4);
+		return true;
+	case SFC_PROTO_SCTP: // its checksum covers the ports, and is none that can be corrected: they stay
+		if (!(h = transport(d, d->l4, 12)))
+			return false;
+		break;
+	case PROTO_DCCP: case PROTO_UDPLITE:
+		return transport(d, d->l3 + (ip[0] & 15) * 4u, 8) != NULL;
+	case PROTO_AH: // protects the addresses
+		return false;
+	default:
+		return true;
+	}
+	e->src.port = sfc_be16(h);
+	e->dst.port = sfc_be16(h + 2);
+	return true;
+}
+
+// bind_ends makes answers to a translated packet find the flow of packet i, which
+// it is. The answer is sfc_flow_bind's.
+static inline int32_t bind_ends(uint32_t i, const struct sfc_desc *d, struct ends after, uint8_t query) {
+	struct ends e = d->flags & SFC_REVERSE ? turned(after) : after; // the tuple is of the flow's direction
+	struct sfc_tuple t = {.sport = e.src.port, .dport = e.dst.port, .proto = d->proto, .family = 4, .query = query};
+	sfc_put_be32(t.src, e.src.addr);
+	sfc_put_be32(t.dst, e.dst.addr);
+	return sfc_flow_bind(i, &t);
+}
+
+// mix spreads the bits of v.
+static inline uint64_t mix(uint64_t v) {
+	v = (v ^ v >> 32) * 0x9e3779b97f4a7c15ull;
+	v = (v ^ v >> 29) * 0x6a09e667f3bcc909ull;
+	return v ^ v >> 32;
 }
 
 #endif
