@@ -113,3 +113,32 @@ func TestSYNFlood(t *testing.T) {
 		})
 	}
 }
+
+// TestSYNFloodWhileFlowsMove is the same with two workers between which flows
+// move, and functions that are replaced.
+func TestSYNFloodWhileFlowsMove(t *testing.T) {
+	const table, packets = 16384, 300_000
+	b := newBed(t, bedOptions{chain: stateful(t, table), workers: 2, packets: packets + 10*crowdSize})
+	rnd := rand.New(rand.NewPCG(5, 6))
+	c := newCrowd(b, crowdSize)
+	in, out := &flood{rnd: rnd}, &flood{rnd: rnd, outside: true}
+	s := stir(b, hopFirewall, hopNAT, hopStat)
+	mix(c, packets, 70, rnd, func() {
+		if rnd.IntN(2) == 0 {
+			in.offer(b)
+		} else {
+			out.offer(b)
+		}
+	})
+	b.settle()
+	figures := s.end()
+	c.unharmed("SYN flood while flows move")
+	t.Log(figures)
+	t.Logf("talk: %v", b.account(talk, 0))
+	t.Logf("flood: %v", b.account(attack, 0))
+	f := flowsOf(b.e)
+	t.Logf("flows: %+v", f)
+	if s.moves < 50 || s.swaps < 3 || f.evicted == 0 || f.extracted != f.inserted+uint64(s.lost) {
+		t.Errorf("%d moves, %d swaps: nothing was tested; or flows were lost on their way: %+v", s.moves, s.swaps, f)
+	}
+}
