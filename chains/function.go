@@ -30,11 +30,13 @@ type Runner interface {
 	// slots are given to others: functions are told, and what they kept in
 	// the slots is cleared.
 	FlowEnd(slots []uint32)
-	// FlowBytes is how many bytes the functions together keep per flow.
+	// FlowBytes is how many bytes TakeFlow needs for a flow now: it changes
+	// when functions are replaced. Anyone may ask.
 	FlowBytes() int
 	// TakeFlow moves what they keep in a slot to dst, of FlowBytes bytes, and
 	// clears the slot: the flow goes to another worker.
 	TakeFlow(slot uint32, dst []byte)
-	// GiveFlow puts into an empty slot what TakeFlow took out of another.
+	// GiveFlow puts into an empty slot what TakeFlow took out of another, here
+	// or on another worker of the chain, whatever FlowBytes is here.
 	GiveFlow(slot uint32, src []byte)
 }

@@ -111,7 +111,8 @@ type transfer struct {
 	backlog int    // when force is set: packets that lie in its rings
 
 	records        []flow.Record
-	state          []byte // what functions keep, FlowBytes for each record
+	state          []byte // what functions keep, size for each record
+	size           int    // FlowBytes of the sender, which may change from parcel to parcel
 	n              int
 	more           bool
 	flows, refused int
@@ -204,9 +205,9 @@ func (w *Worker) pack(t *transfer) {
 	c := &w.chains[t.chain]
 	t.n, t.more = 0, false
 	if c.flows != nil {
-		size := c.runner.FlowBytes()
+		size, room := t.fit(c.runner.FlowBytes())
 		for slot := c.flows.First(uint32(t.bucket)); slot != flow.NoSlot; slot = c.flows.First(uint32(t.bucket)) {
-			if t.more = t.n == len(t.records); t.more {
+			if t.more = t.n == room; t.more {
 				break
 			}
 			r, ok := c.flows.Extract(slot)
@@ -224,12 +225,26 @@ func (w *Worker) pack(t *transfer) {
 	t.to.post(t.takeIn)
 }
 
+// fit prepares the parcel for flows of so many bytes each, and returns these
+// and how many flows there is room for. A function that was replaced since the
+// parcel was made may keep more; only if not one flow fits is there new memory.
+func (t *transfer) fit(bytes int) (size, room int) {
+	t.size = bytes
+	if bytes == 0 {
+		return 0, len(t.records)
+	}
+	if len(t.state) < bytes {
+		t.state = make([]byte, parcelFlows*bytes)
+	}
+	return bytes, min(len(t.records), len(t.state)/bytes)
+}
+
 // unpack puts flows into the table. With the last of them the bucket is this
 // worker's.
 func (w *Worker) unpack(t *transfer) {
 	c := &w.chains[t.chain]
 	if c.flows != nil {
-		size := c.runner.FlowBytes()
+		size := t.size
 		for i := range t.n {
 			slot := c.flows.Insert(&t.records[i])
 			if slot == flow.NoSlot {

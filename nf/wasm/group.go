@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sfc/dataplane/arena"
@@ -135,6 +136,7 @@ type Group struct {
 
 	suspended uint32 // hops without an instance; the worker's
 	trials    uint32 // hops whose version is on probation; the worker's
+	flowBytes atomic.Int64
 
 	janitor janitor
 	records *exporter
@@ -192,6 +194,7 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 		h.cur.Store(v)
 		g.c.setVersion(i, v, nil)
 	}
+	g.countFlowBytes()
 	g.janitor.start(g)
 	g.records.start()
 	return g, nil

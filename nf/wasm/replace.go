@@ -234,6 +234,7 @@ func (r *Replacement) Install() error {
 	g.c.setVersion(h.index, r.to, r.migration)
 	g.suspended &^= 1 << h.index
 	g.trials |= 1 << h.index
+	g.countFlowBytes()
 	return nil
 }
 
@@ -304,6 +305,7 @@ func (g *Group) advance(h *hop, slots uint32) {
 	g.c.setMigration(h.index, nil)
 	h.trial = nil
 	g.trials &^= 1 << h.index
+	g.countFlowBytes()
 	r.phase.Store(int32(Accepted))
 }
 
@@ -314,6 +316,7 @@ func (g *Group) rollBack(h *hop, msg string) {
 	h.trial = nil
 	g.trials &^= 1 << h.index
 	g.c.setVersion(h.index, r.from, nil)
+	g.countFlowBytes()
 	if r.from.current.Load() == nil {
 		g.suspended |= 1 << h.index
 		g.resume()

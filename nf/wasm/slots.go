@@ -97,8 +97,11 @@ func (h *hop) clear(slot uint32, cur, old *slots) {
 const partHead = 16
 
 // FlowBytes is how many bytes TakeFlow needs at most; see chains.Runner. It
-// changes when functions are replaced.
-func (g *Group) FlowBytes() int {
+// changes when functions are replaced, and may be asked by anyone.
+func (g *Group) FlowBytes() int { return int(g.flowBytes.Load()) }
+
+// countFlowBytes follows a change of versions.
+func (g *Group) countFlowBytes() {
 	n := 0
 	for _, h := range g.hops {
 		cur, old := h.slots()
@@ -108,7 +111,7 @@ func (g *Group) FlowBytes() int {
 			}
 		}
 	}
-	return n
+	g.flowBytes.Store(int64(n))
 }
 
 // TakeFlow moves what the functions keep of a flow to dst, of FlowBytes bytes;
