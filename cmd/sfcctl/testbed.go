@@ -32,7 +32,7 @@ folder that ` + envRun + ` names. With --name several labs run at a time.`,
   sudo sfcctl testbed down`,
 	}
 	cmd.AddCommand(newTestbedUp(e), newTestbedServe(e), newTestbedExec(e), newTestbedFlows(e), newTestbedWorkers(e), newTestbedTop(e),
-		newTestbedMove(e), newTestbedSwap(e), newTestbedCapture(e), newTestbedList(e), newTestbedDown(e), newTestbedClean(e))
+		newTestbedMove(e), newTestbedSwap(e), newTestbedCapture(e), newTestbedStatus(e), newTestbedList(e), newTestbedDown(e), newTestbedClean(e))
 	return cmd
 }
 
@@ -125,4 +125,35 @@ however it ends. Processes that still run in them keep them until they end.`,
 			return err
 		},
 	}
+}
+
+func newTestbedStatus(e env) *cobra.Command {
+	var name string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say what a lab is",
+		Long: `Prints what "sfcctl testbed up" did when the lab came up: chains, workers, modes
+really in force, and the hosts' addresses.`,
+		Example: `  sudo sfcctl testbed status
+  sudo sfcctl testbed status --json`,
+		Args: needArgs(0, 0, "only flags"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := dialLab(e, cmd, name)
+			if err != nil {
+				return err
+			}
+			s, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(e.stdout, s)
+			}
+			return printUp(e.stdout, s)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	nameFlag(cmd, &name)
+	return cmd
 }

@@ -64,11 +64,15 @@ func (c *Client) call(ctx context.Context, op string, args, out any) (_ *os.File
 			return nil, err
 		}
 	}
-	if err := json.NewEncoder(conn).Encode(req); err != nil {
-		return nil, fmt.Errorf("lab %s: send request: %w", c.name, err)
+	var text []byte
+	var file *os.File
+	if err = json.NewEncoder(conn).Encode(req); err == nil {
+		text, file, err = receive(conn)
 	}
-	text, file, err := receive(conn)
-	if err == nil {
+	switch {
+	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE), err == nil && len(text) == 0:
+		err = fmt.Errorf("%w: its process has ended", ErrNoLab)
+	case err == nil:
 		err = decode(text, out)
 	}
 	if err != nil {
