@@ -119,6 +119,7 @@ func (j *janitor) settle(g *Group) {
 			g.emit(Event{Function: r.hop.name, Kind: EventReplaced, Text: r.to.spec.Module.Manifest.Version + " accepted"})
 		case RolledBack:
 			j.settled(g, r, r.to)
+			j.refill(g, r.from)
 			g.emit(Event{Function: r.hop.name, Kind: EventAlarm, Text: fmt.Sprintf("%s went back to %s%s",
 				r.to.spec.Module.Manifest.Version, r.from.spec.Module.Manifest.Version, note(r.Status().Why))})
 		}
@@ -141,6 +142,20 @@ func (j *janitor) settled(g *Group, r *Replacement, loser *version) {
 	j.wanted = slices.DeleteFunc(j.wanted, func(v *version) bool { return v == loser })
 	g.forget(r)
 	r.release(loser)
+}
+
+// refill wants the spares that a version lacks which is back in service: its
+// own instance may have gone to the version after it, see configureLive.
+func (j *janitor) refill(g *Group, v *version) {
+	lacks := g.opts.Spares - len(v.spares)
+	for _, w := range j.wanted {
+		if w == v {
+			lacks--
+		}
+	}
+	for range lacks {
+		j.wanted = append(j.wanted, v)
+	}
 }
 
 // handle buries the dead and makes a spare, unless the function is out.

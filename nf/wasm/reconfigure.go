@@ -19,10 +19,10 @@ type liveConfig struct{ msg errBuf }
 func (g *Group) Reconfigure(hop int, config []byte, o ReplaceOptions) (*Replacement, error) {
 	g.preparing.Lock()
 	defer g.preparing.Unlock()
-	if g.closed {
-		return nil, ErrClosed
+	p, err := g.hop(hop)
+	if err != nil {
+		return nil, err
 	}
-	p := g.hops[hop]
 	spec := p.cur.Load().spec
 	spec.Config = config
 	r, err := g.prepare(p, spec, o)

@@ -76,6 +76,11 @@ func TestLiveConfigure(t *testing.T) {
 	b.expectConfig("rolled back", 2, 5)
 	b.settle()
 	b.expectConfig("rolled back and settled", 2, 6)
+	for end := time.Now().Add(20 * time.Second); len(hop.cur.Load().spares) < b.f.group.opts.Spares; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it has no spare")
+		}
+	}
 	if s := b.f.group.Stats()[0]; s.Counters["packets"] != 8 || s.State != Running {
 		t.Errorf("%d packets by the function's own counter, %v", s.Counters["packets"], s.State)
 	}

@@ -111,10 +111,22 @@ type Replacement struct {
 func (g *Group) Prepare(hop int, h Hop, o ReplaceOptions) (*Replacement, error) {
 	g.preparing.Lock()
 	defer g.preparing.Unlock()
+	p, err := g.hop(hop)
+	if err != nil {
+		return nil, err
+	}
+	return g.prepare(p, h, o)
+}
+
+// hop returns function i, as long as the group is not closed.
+func (g *Group) hop(i int) (*hop, error) {
 	if g.closed {
 		return nil, ErrClosed
 	}
-	return g.prepare(g.hops[hop], h, o)
+	if i < 0 || i >= len(g.hops) {
+		return nil, fmt.Errorf("function %d: the chain has %d, counted from 0", i, len(g.hops))
+	}
+	return g.hops[i], nil
 }
 
 func (g *Group) prepare(p *hop, h Hop, o ReplaceOptions) (_ *Replacement, err error) {

@@ -174,6 +174,11 @@ func TestReplaceRefused(t *testing.T) {
 			t.Errorf("%s: got %v", tt.name, err)
 		}
 	}
+	for _, hop := range []int{-1, 1} {
+		if _, err := g.Prepare(hop, Hop{Module: b.module(v2), Config: config(1)}, ReplaceOptions{}); err == nil || !strings.Contains(err.Error(), "the chain has 1") {
+			t.Errorf("function %d: %v", hop, err)
+		}
+	}
 	if n := len(g.hops[0].versions); n != 1 {
 		t.Errorf("%d versions exist", n)
 	}
