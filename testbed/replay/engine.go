@@ -25,7 +25,12 @@ func openEngine(opts Options, t *tracker) (*agent.Engine, error) {
 		Specs: specs, Ports: ports, Workers: opts.Workers, Cores: cores(opts), Limits: opts.Limits, TimeEvery: timeEvery,
 		PacketTime: opts.Clock == ClockCapture,
 		Observer:   func(w int) dataplane.Observer { return &watcher{tracker: t, worker: w} },
-		Events:     func(ev agent.Event) { opts.Events(ev.Event) },
+		Events: func(ev agent.Event) {
+			if opts.SwapEvery > 0 && ev.Kind == wasm.EventReplaced {
+				return // as asked, many times a second
+			}
+			opts.Events(ev.Event)
+		},
 	})
 }
 

@@ -45,9 +45,9 @@ type feed struct {
 }
 
 // newFeed makes the feed of a replay.
-func newFeed(ctx context.Context, e *agent.Engine, src *source, t *tracker, opts Options) (f *feed, err error) {
-	f = &feed{ctx: ctx, src: src, t: t, steer: newSteering(e), twoWay: twoWay(e.Plan())}
-	if f.twoWay || opts.Workers > 1 {
+func newFeed(ctx context.Context, e *agent.Engine, src *source, t *tracker) (f *feed, err error) {
+	f = &feed{ctx: ctx, src: src, t: t, steer: newSteering(e), twoWay: t.twoWay}
+	if t.apart {
 		f.convs, err = newConversations()
 	}
 	return f, err

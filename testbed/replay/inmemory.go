@@ -131,8 +131,12 @@ func (s *steeringInMemory) close() {
 	}
 }
 
-// feedWait is how long the feed rests when nothing may be sent.
-const feedWait = 20 * time.Microsecond
+// Packets in memory meet their fate within microseconds, unless they are held:
+// after feedSpins looks in vain the feed rests for feedWait.
+const (
+	feedSpins = 1000
+	feedWait  = 50 * time.Microsecond
+)
 
 // runInMemory is runOffline with several workers, each on a thread of its own.
 func runInMemory(e *agent.Engine, f *feed, t *tracker, d *disturbance, opts Options) (err error) {
@@ -150,15 +154,27 @@ func runInMemory(e *agent.Engine, f *feed, t *tracker, d *disturbance, opts Opti
 	defer func() { err = errors.Join(err, e.Stop()) }()
 	d.start()
 	defer d.stop()
-	view := newOutlook(t, f.src, opts)
+	view, start := newOutlook(t, f.src, opts), time.Now()
+	sent, vain := 0, 0
 	for {
-		p, send := f.take(-1)
+		var p *parcel
+		var send bool
+		if due(opts.Rate, sent, start) {
+			p, send = f.take(-1)
+		}
+		if p != nil {
+			sent, vain = sent+1, 0
+		}
 		switch {
 		case p == nil:
 			if view.look() && f.ended {
 				return errors.Join(f.stopped, d.stop())
 			}
-			time.Sleep(feedWait)
+			if vain++; vain < feedSpins {
+				_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // never fails
+			} else {
+				time.Sleep(feedWait)
+			}
 		case !send:
 		case p.s.verdict != steerPath:
 			steeredAlone(t, p)

@@ -70,6 +70,10 @@ type Options struct {
 	Progress func(done, total int)
 	// Events receives log lines, faults and alarms of functions.
 	Events func(wasm.Event)
+
+	// settled, when not nil, is shown every packet, in the order of sending,
+	// when its fate is known.
+	settled func(*record)
 }
 
 func (o Options) withDefaults() Options {

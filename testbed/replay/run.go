@@ -44,7 +44,7 @@ func Run(ctx context.Context, opts Options) (rep *Report, err error) {
 	defer func() { err = errors.Join(err, t.sinks.close()) }()
 	running, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	f, err := newFeed(running, e, src, t, opts)
+	f, err := newFeed(running, e, src, t)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +80,7 @@ func Run(ctx context.Context, opts Options) (rep *Report, err error) {
 func (t *tracker) follow(e *agent.Engine) (err error) {
 	p := e.Plan()
 	t.names, t.twoWay = e.ReasonName, twoWay(p)
+	t.apart = t.twoWay || t.opts.Workers > 1
 	t.translates = slices.ContainsFunc(p.Chains, func(c chains.Chain) bool { return c.Binds })
 	t.reader, err = flow.NewReader(flow.ReaderOptions{Fragments: 1})
 	return err

@@ -73,8 +73,9 @@ type tracker struct {
 	latency *hdrhistogram.Histogram
 	report  *Report
 	// twoWay says that packets go into both ports, translates that functions
-	// may change what conversation a packet shows.
-	twoWay, translates bool
+	// may change what conversation a packet shows, apart that packets of one
+	// burst may be later than others elsewhere.
+	twoWay, translates, apart bool
 	// settled, when not nil, is shown every record when it is closed.
 	settled func(*record)
 	started bool
@@ -93,7 +94,7 @@ type entry struct {
 
 func newTracker(opts Options, rep *Report) *tracker {
 	t := &tracker{
-		opts: opts, report: rep, seed: maphash.MakeSeed(),
+		opts: opts, report: rep, seed: maphash.MakeSeed(), settled: opts.settled,
 		latency: hdrhistogram.New(1, 60_000_000_000, 3),
 	}
 	for i := range t.entry {

@@ -25,7 +25,12 @@ func (w *watcher) Received(b *packet.Burst) {
 			w.lastNs = uint64(t.rec(n).timeNs)
 		}
 		b.TimeNs[k] = w.lastNs
-		b.NowNs = w.lastNs
+	}
+	b.NowNs = w.lastNs
+	if t.apart && t.first < t.next {
+		// Elsewhere, packets from before may still be under way: no flow of
+		// theirs must end of old age here.
+		b.NowNs = min(b.NowNs, uint64(t.rec(t.first).timeNs))
 	}
 }
 
