@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"sfc/chains"
 	"sfc/dataplane/arena"
 	"sfc/dataplane/steer"
 )
@@ -39,11 +40,15 @@ type grant struct{ pins, claims *steer.Pins }
 func (e *Engine) pinEntries() (n int) {
 	for i := range e.plan.Chains {
 		if c := &e.plan.Chains[i]; c.Binds {
-			n += steer.MaxBinds * c.Flows
+			n += steer.MaxBinds * e.flowsOf(c)
 		}
 	}
 	return n
 }
+
+// flowsOf is how many flows the workers' tables of a chain can have together:
+// flows may all be one worker's, so each table has room for all of them.
+func (e *Engine) flowsOf(c *chains.Chain) int { return c.Flows * e.opts.Workers }
 
 // shareTables makes the tables of pins and claims, and deals out their chains'
 // shares.
@@ -74,7 +79,7 @@ func (e *Engine) shareTables(pins []byte) error {
 	}
 	for i := range e.plan.Chains {
 		if c := &e.plan.Chains[i]; c.Binds {
-			e.grants[i] = grant{e.pins.Share(steer.MaxBinds * c.Flows), claims.Share(steer.MaxClaims * c.Flows)}
+			e.grants[i] = grant{e.pins.Share(steer.MaxBinds * e.flowsOf(c)), claims.Share(steer.MaxClaims * e.flowsOf(c))}
 		}
 	}
 	return nil
