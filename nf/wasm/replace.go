@@ -33,15 +33,17 @@ var (
 	ErrStale = errors.New("the function was replaced meanwhile: prepare again")
 	// ErrUsed: a replacement is installed once, unless it was discarded.
 	ErrUsed = errors.New("the replacement was installed or discarded before")
+	// ErrSettled: the replacement was accepted, or went back, before.
+	ErrSettled = errors.New("the replacement is not on probation")
 	// ErrClosed: the group is closed.
 	ErrClosed = errors.New("group closed")
 )
 
 // ReplaceOptions configure a [Replacement]. The zero value selects the defaults.
 type ReplaceOptions struct {
-	// ResetState lets the new version start with empty flow state, whatever
-	// the layouts. Default: state is kept or migrated, or the replacement is
-	// refused.
+	// ResetState lets the new version start with empty flow state if its layout
+	// is another, also if it could migrate. Default: state is migrated, or the
+	// replacement is refused.
 	ResetState bool
 	// Probation is how long a fault of the new version puts the old one back.
 	// Default 5 s; below zero only as long as flow state is under way.
@@ -84,7 +86,8 @@ type ReplacementStatus struct {
 
 // Replacement is a new version of a function, made and waiting, then in service.
 // Install belongs to the worker; the rest may be called by anyone. One that is
-// not installed has to be discarded; Group.Close does it for all.
+// not installed has to be discarded; Group.Close does it for all. RollBack
+// belongs to the worker, too.
 type Replacement struct {
 	g        *Group
 	hop      *hop
@@ -204,10 +207,10 @@ func stateOf(from, to Hop, reset bool) (string, error) {
 	switch {
 	case old == "" || next == "":
 		return stateNone, nil
-	case reset:
-		return stateReset, nil
 	case old == next:
 		return stateKept, nil
+	case reset:
+		return stateReset, nil
 	case to.Module.migrates && from.Module.Manifest.Name == to.Module.Manifest.Name:
 		return stateMigrated, nil
 	}
@@ -247,6 +250,17 @@ func (r *Replacement) Install() error {
 	g.suspended &^= 1 << h.index
 	g.trials |= 1 << h.index
 	g.countFlowBytes()
+	return nil
+}
+
+// RollBack puts the old version back as a fault of the new one would, say
+// because that faulted on another worker. The worker calls it between two
+// bursts.
+func (r *Replacement) RollBack(why string) error {
+	if r.hop.trial != r {
+		return ErrSettled
+	}
+	r.g.rollBack(r.hop, why)
 	return nil
 }
 

@@ -76,7 +76,7 @@ func TestRollBack(t *testing.T) {
 		{"kept", v2, ReplaceOptions{}, "kept", 4, 3},
 		{"migrated", v3, ReplaceOptions{}, "migrated", 3, 3},
 		{"reset", v3, ReplaceOptions{ResetState: true}, "reset", 3, 1},
-		{"reset of the same layout", v2, ReplaceOptions{ResetState: true}, "reset", 3, 1},
+		{"kept, since a reset is not needed", v2, ReplaceOptions{ResetState: true}, "kept", 4, 3},
 		{"none", guest{number: 4}, ReplaceOptions{}, "none", 3, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -107,6 +107,32 @@ func TestRollBack(t *testing.T) {
 			b.send([]uint32{5}, markTrap)
 			b.expect("a spare of v1", 1, map[uint32]uint64{6: 4})
 		})
+	}
+}
+
+// A version is put back when somebody says so, as long as it is on probation.
+func TestRollBackWhenAsked(t *testing.T) {
+	b := newBed(t, v1, 1, GroupOptions{})
+	b.expect("v1", 1, map[uint32]uint64{1: 1})
+	r := b.prepare(v3, ReplaceOptions{})
+	if err := r.RollBack("too soon"); !errors.Is(err, ErrSettled) {
+		t.Errorf("prepared: %v", err)
+	}
+	if err := r.Install(); err != nil {
+		t.Fatal(err)
+	}
+	b.expect("v3", 3, map[uint32]uint64{1: 2})
+	if err := r.RollBack("it faulted on worker 1"); err != nil {
+		t.Fatal(err)
+	}
+	b.expect("v1 is back", 1, map[uint32]uint64{1: 2})
+	b.settle()
+	status(t, r, ReplacementStatus{RolledBack, "1.1.0", "1.3.0", "migrated", "it faulted on worker 1"})
+	if err := r.RollBack("again"); !errors.Is(err, ErrSettled) {
+		t.Errorf("twice: %v", err)
+	}
+	if s := b.f.group.Stats()[0]; s.Traps != 0 || s.LastFault != "" || s.Packets != 3 {
+		t.Errorf("stats %+v", s)
 	}
 }
 
