@@ -33,6 +33,7 @@ type lane struct {
 
 	cpuNs   atomic.Int64 // the worker's CPU time for packets
 	packets atomic.Int64
+	held    atomic.Int64 // the most chunks in use between two bursts; of a single worker
 
 	// The worker's own.
 	empty int   // turns without packets
@@ -89,6 +90,9 @@ func (p *port) Receive(f []packet.Frame) int {
 		return 0
 	}
 	l.empty = 0
+	if used := int64(l.m.Pool.Total() - l.m.Pool.Free()); used > l.held.Load() {
+		l.held.Store(used)
+	}
 	for i := range n {
 		g := &p.batch[i]
 		chunk, ok := l.m.Pool.Get()
