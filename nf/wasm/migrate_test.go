@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sfc/dataplane/packet"
 )
 
 // A version with another layout makes its own state of what there is: of a
@@ -108,4 +110,22 @@ func TestMigrationIsSparse(t *testing.T) {
 		t.Errorf("%d flows were migrated", n)
 	}
 	b.expect("after", 3, map[uint32]uint64{0: 2, 1000: 2, 1 << 19: 2, 1<<20 - 1: 2})
+}
+
+// All flows of a burst share one budget: many that are slow to migrate are as
+// late as one that never ends.
+func TestMigrationHasOneBudget(t *testing.T) {
+	slow := v3
+	slow.migrate = "(local.set $s (i32.const 1000000)) (loop $l (br_if $l (local.tee $s (i32.sub (local.get $s) (i32.const 1)))))"
+	b := newBed(t, v1, 1, GroupOptions{Budget: 5 * time.Millisecond})
+	slots := make([]uint32, packet.BurstSize)
+	for k := range slots {
+		slots[k] = uint32(k)
+	}
+	b.send(slots)
+	r := b.swap(slow, ReplaceOptions{Probation: time.Hour})
+	b.send(slots[:1])
+	status(t, r, ReplacementStatus{Probation, "1.1.0", "1.3.0", "migrated", ""})
+	b.send(slots)
+	status(t, r, ReplacementStatus{RolledBack, "1.1.0", "1.3.0", "migrated", "sfc_slot_migrate: deadline passed"})
 }
