@@ -41,6 +41,9 @@ type Options struct {
 	// Events receives log lines, faults and alarms of functions, from several
 	// goroutines. Nil: they are dropped.
 	Events func(Event)
+	// Records receives what functions export, such as the records of flows,
+	// from several goroutines: see [wasm.NewRecordLines]. Nil: nobody reads them.
+	Records func(wasm.Record)
 }
 
 // MaxWorkers is how many workers an engine may have.

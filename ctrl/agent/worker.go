@@ -108,7 +108,8 @@ func (e *Engine) newChain(w *worker, c *chains.Chain) (s chainState, err error) 
 		Tenant: c.Tenant, Path: uint32(c.Index), Worker: uint32(w.index),
 		Ports: len(e.plan.Ports), Egress: c.Ports, Flows: c.Flows, Budget: c.Budget, TimeEvery: e.opts.TimeEvery,
 		Grants: grants,
-		Events: func(ev wasm.Event) { e.opts.Events(Event{Event: ev, Chain: c.Name, Worker: w.index}) },
+		Records: e.opts.Records,
+		Events:  func(ev wasm.Event) { e.opts.Events(Event{Event: ev, Chain: c.Name, Worker: w.index}) },
 	})
 	if err != nil {
 		return s, err
