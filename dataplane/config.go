@@ -28,9 +28,10 @@ type Port interface {
 	Flush() bool
 	// Refill gives the port free chunks to receive into.
 	Refill()
-	// TxDrained says whether everything given to Transmit so far has left, so
-	// that what another worker sends from now on comes after it.
-	TxDrained() bool
+	// Waiting returns how many frames wait to be received, and how many that
+	// Transmit took have not left yet: what another worker sends once they have
+	// comes after them.
+	Waiting() (rx, tx int)
 	// PollFD is readable when there is something to receive; -1 if the port
 	// always or never has.
 	PollFD() int

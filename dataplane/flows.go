@@ -1,6 +1,8 @@
 package dataplane
 
 import (
+	"time"
+
 	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
 )
@@ -56,22 +58,35 @@ func (w *Worker) lookup(l *lane) {
 }
 
 // age ends flows that have been idle for too long, and tells the functions of
-// every flow that has ended, however it did.
-func (c *chain) age(now uint64, sweep int) {
+// flows that have ended, however they did.
+func (w *Worker) age(c *chain, now uint64, sweep int) {
 	if c.flows == nil {
 		return
 	}
 	c.flows.Age(now, sweep)
-	c.drain()
+	w.drain(c)
 }
 
-// drain tells the functions of every flow that has ended.
-func (c *chain) drain() {
+// drainTime is how long a worker tells functions of ended flows at a time.
+const drainTime = 500 * time.Microsecond
+
+// drain tells the functions of flows that have ended, for no longer than
+// drainTime and a call: the slots of the others wait for the next one.
+func (w *Worker) drain(c *chain) {
+	start := uint64(0)
 	for {
 		n := c.flows.Drain(c.lookup.ended[:])
-		if n == 0 {
+		if n > 0 {
+			c.runner.FlowEnd(c.lookup.ended[:n])
+		}
+		if n < len(c.lookup.ended) {
 			return
 		}
-		c.runner.FlowEnd(c.lookup.ended[:n])
+		now := w.clock.Now()
+		if start == 0 {
+			start = now
+		} else if now-start > uint64(drainTime) {
+			return
+		}
 	}
 }

@@ -30,6 +30,7 @@ const handoffSlots = 1024
 type peers struct {
 	workers []*Worker
 	in, out []*ring.Ring[item]
+	taken   []uint64 // packets taken so far, by worker
 	batch   [packet.BurstSize]item
 }
 
@@ -61,11 +62,12 @@ func (w *Worker) handTo(owner int, it *item) {
 
 // handedOver takes what other workers handed to this one.
 func (w *Worker) handedOver() (total int) {
-	for _, r := range w.peers.in {
+	for from, r := range w.peers.in {
 		if r == nil || r.Len() == 0 {
 			continue
 		}
 		n := r.Pop(w.peers.batch[:])
+		w.peers.taken[from] += uint64(n)
 		for i := range n {
 			w.arrived(&w.peers.batch[i])
 		}

@@ -12,11 +12,10 @@ import (
 func (w *Worker) Run(done func() bool) {
 	w.started.Store(true)
 	defer func() { // also when done panics
-		w.giveUp()
-		w.shared.publish(&w.local)
+		w.end()
 		w.stop.Store(true)
 		close(w.done)
-		w.closing.Do(func() { unix.Close(w.wakeFD) })
+		w.closeWake()
 	}()
 	for w.turn(); !done(); w.turn() {
 	}
@@ -28,6 +27,11 @@ const spinCheck = 16
 // tickEvery is the period of chains.Runner.Tick.
 const tickEvery = 100 * time.Millisecond
 
+// clockTurns is how many busy turns pass at most between two looks at the
+// clock: what a worker receives may all be for others, and then no burst of its
+// own makes it look.
+const clockTurns = 256
+
 // run returns when stop is set. One turn handles at most BurstSize packets of
 // each port. It does not allocate, lock, log, or read the clock per packet.
 func (w *Worker) run() {
@@ -35,6 +39,9 @@ func (w *Worker) run() {
 	for !w.stop.Load() {
 		if n := w.turn(); n > 0 {
 			empty = 0
+			if w.local.Turns%clockTurns == 0 {
+				w.now = w.clock.Now()
+			}
 			if w.now >= publish {
 				publish = w.now + uint64(tickEvery)
 				w.shared.publish(&w.local)
@@ -50,11 +57,7 @@ func (w *Worker) run() {
 			}
 		}
 	}
-	w.giveUp()
-	for _, p := range w.cfg.Ports {
-		p.Flush()
-	}
-	w.shared.publish(&w.local)
+	w.end()
 }
 
 // turn takes one burst from every port through its paths, then does what other
@@ -62,34 +65,32 @@ func (w *Worker) run() {
 func (w *Worker) turn() int {
 	w.local.Turns++
 	total := 0
-	for _, p := range w.cfg.Ports {
+	for i, p := range w.cfg.Ports {
 		n := p.Receive(w.rx[:])
 		if n == 0 {
 			continue
 		}
 		p.Refill() // before processing, so that the kernel never runs dry
+		w.taken[i] += uint64(n)
 		w.sort(w.rx[:n])
 		w.finish()
 		total += n
 	}
 	w.local.Received += uint64(total)
-	total += w.aside(total)
+	total += w.aside()
 	if total == 0 {
-		for _, p := range w.cfg.Ports {
-			p.Flush()
-			p.Refill()
-		}
+		w.tidy()
 	}
 	return total
 }
 
-// aside is the part of a turn that is not about frames from ports, of which
-// there were n: what other workers handed over, flows that change hands, early
-// fragments, the inbox. It returns how many packets it took.
-func (w *Worker) aside(n int) int {
+// aside is the part of a turn that is not about frames from ports: what other
+// workers handed over, flows that change hands, early fragments, the inbox. It
+// returns how many packets it took.
+func (w *Worker) aside() int {
 	took := w.handedOver()
-	if w.moves.busy() {
-		took += w.settleMoves(n + took)
+	if t := w.moves.leaving; t != nil {
+		w.settleMove(t)
 	}
 	if w.early.n > 0 {
 		took += w.expireEarly()
@@ -100,9 +101,23 @@ func (w *Worker) aside(n int) int {
 	return took
 }
 
+// tidy is what a turn without packets is used for.
+func (w *Worker) tidy() {
+	for _, p := range w.cfg.Ports {
+		p.Flush()
+		p.Refill()
+	}
+	for i := range w.chains {
+		if c := &w.chains[i]; c.flows != nil && c.flows.Pending() > 0 {
+			w.drain(c)
+		}
+	}
+}
+
 // finish runs the bursts that were sorted and sends what comes of them.
 func (w *Worker) finish() {
 	for _, l := range w.active {
+		l.active = false
 		w.runLane(l)
 	}
 	w.active = w.active[:0]
@@ -117,7 +132,7 @@ func (w *Worker) quietTick() {
 	now := w.clock.Now()
 	for i := range w.chains {
 		if c := &w.chains[i]; c.tick(now) {
-			c.age(now, idleSweep)
+			w.age(c, now, idleSweep)
 		}
 	}
 }
@@ -132,33 +147,67 @@ func (c *chain) tick(now uint64) bool {
 	return true
 }
 
+// napTime is how long the worker sleeps while a port does not get rid of what it
+// has to send.
+const napTime = time.Millisecond
+
 // sleep waits in poll until a port has frames, somebody wakes the worker, or it
 // is time for a tick.
 func (w *Worker) sleep() {
-	for _, p := range w.cfg.Ports {
-		if p.Flush() {
-			return
-		}
-	}
 	w.quietTick()
+	w.shared.publish(&w.local)
+	timeout := w.mayRest()
 	// Whoever leaves something for this worker looks at asleep afterwards, so
 	// one of the two sees the other.
 	w.asleep.Store(true)
 	defer w.asleep.Store(false)
-	if w.stop.Load() || w.inbox.full.Load() || w.peers.waiting() || w.moves.busy() || w.early.n > 0 {
+	if timeout == 0 || w.stop.Load() || w.inbox.full.Load() || w.peers.waiting() || w.moves.leaving != nil {
 		return
 	}
 	w.local.Sleeps++
-	w.shared.publish(&w.local)
-	_, _ = unix.Poll(w.polls, int(tickEvery/time.Millisecond)) // an error is an early end of sleep
+	_, _ = unix.Poll(w.polls, int(timeout/time.Millisecond)) // an error is an early end of sleep
 	if w.polls[0].Revents != 0 {
 		var count [8]byte
-		_, _ = unix.Read(w.wakeFD, count[:]) // nothing there is fine
+		_, _ = unix.Read(int(w.polls[0].Fd), count[:]) // nothing there is fine
 	}
+}
+
+// mayRest returns how long there is nothing to do, in whole milliseconds,
+// unless something comes.
+func (w *Worker) mayRest() time.Duration {
+	rest := tickEvery
+	for i := range w.chains {
+		if c := &w.chains[i]; c.flows != nil && c.flows.Pending() > 0 {
+			return 0
+		}
+	}
+	for _, p := range w.cfg.Ports {
+		if p.Flush() {
+			rest = napTime
+		}
+	}
+	if w.early.n > 0 {
+		rest = min(rest, w.earlyRest())
+	}
+	return rest
 }
 
 // wake ends the worker's sleep.
 func (w *Worker) wake() {
-	one := [8]byte{1}
-	_, _ = unix.Write(w.wakeFD, one[:]) // a counter that is full wakes as well
+	w.waking.Lock()
+	defer w.waking.Unlock()
+	if w.wakeFD >= 0 {
+		one := [8]byte{1}
+		_, _ = unix.Write(w.wakeFD, one[:]) // a counter that is full wakes as well
+	}
+}
+
+// closeWake closes the descriptor that wakes the worker, which has ended.
+func (w *Worker) closeWake() {
+	w.waking.Lock()
+	defer w.waking.Unlock()
+	if w.wakeFD >= 0 {
+		unix.Close(w.wakeFD)
+		w.wakeFD = -1
+	}
 }

@@ -74,8 +74,8 @@ func (m *MemPort) Flush() bool { return false }
 // Refill implements [Port].
 func (m *MemPort) Refill() {}
 
-// TxDrained implements [Port].
-func (m *MemPort) TxDrained() bool { return true }
+// Waiting implements [Port].
+func (m *MemPort) Waiting() (rx, tx int) { return 0, 0 }
 
 // PollFD implements [Port].
 func (m *MemPort) PollFD() int { return -1 }

@@ -1,11 +1,8 @@
 package dataplane
 
 import (
-	"slices"
+	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
-
-	"sfc/chains"
 	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
 	"sfc/dataplane/steer"
@@ -27,7 +24,8 @@ import (
 //
 // A packet that was sent and never comes (the RX ring was full) would keep A
 // waiting in step 3. So, after a while, the set asks the kernel to wait for all
-// programs under way, and A then goes on until it has emptied its rings once.
+// programs under way, and A then goes on until it has had what lay in its rings.
+// A link that is down would keep it waiting, too: A gives it some time.
 
 // bucketWord is what a worker has to do with a bucket: how many packets of it
 // came since it was given to this worker, and above that a state.
@@ -72,33 +70,20 @@ func (c *chain) setUp(p Path, owners *steer.Owners, self int) {
 	}
 }
 
-// MaxHeld is how many packets a worker may hold for flows on their way to it.
-const MaxHeld = 4096
-
-// moving is a worker's part in flows that change hands.
-type moving struct {
-	leaving []*transfer
-	held    []item
-	since   []uint64 // when held packets came
-	// holds is for how long packets were held, in ns.
-	holds *hdrhistogram.Histogram
-}
-
-func (m *moving) setUp(many bool) {
-	m.holds = hdrhistogram.New(1, 60_000_000_000, 3)
-	if many {
-		m.held = make([]item, 0, MaxHeld)
-		m.since = make([]uint64, 0, MaxHeld)
-		m.leaving = make([]*transfer, 0, 1)
-	}
-}
-
-// busy says whether flows wait to leave.
-func (m *moving) busy() bool { return len(m.leaving) > 0 }
-
 // parcelFlows is how many flows travel at a time. Those of a larger bucket go
 // in several parcels.
 const parcelFlows = 2048
+
+// Bounds of a transfer's work on a worker.
+const (
+	// txPatience is how long the frames of flows that are to leave may take to
+	// leave first. A TX ring of 2,048 frames takes some milliseconds; what
+	// takes longer is a link that is down.
+	txPatience = 50 * time.Millisecond
+	// unpackTime is for how long a worker puts flows into its table before it
+	// looks after packets again: functions may be asked to migrate their state.
+	unpackTime = 500 * time.Microsecond
+)
 
 // transfer is the flows of a bucket on their way. The worker that has the
 // parcel may touch it.
@@ -106,76 +91,80 @@ type transfer struct {
 	chain, bucket uint16
 	from, to      *Worker
 
-	want    uint64 // packets that from has to have had
-	force   bool   // they will not all come: see above
-	backlog int    // when force is set: packets that lie in its rings
+	want uint64 // packets that from has to have had
+	// forced: they will not all come. Then it has to have had so many of each
+	// port and each worker: those that lay in its rings.
+	forced       bool
+	dueRx, dueIn []uint64
+	// sending: it has had them all. Until sendBy it waits for so many to have
+	// left by each port; stuck says that they did not.
+	sending, stuck bool
+	dueTx          []uint64
+	sendBy         uint64
 
 	records        []flow.Record
 	state          []byte // what functions keep, size for each record
 	size           int    // FlowBytes of the sender, which may change from parcel to parcel
-	n              int
+	n, at          int    // records in the parcel, and how many the receiver has taken
 	more           bool
 	flows, refused int
-	begun          uint64 // when from was told, ns
+	stopped        bool // a worker stopped meanwhile
 
 	// Made beforehand, since workers do not allocate.
 	takeIn, giveMore func()
 	done             chan struct{}
 }
 
-// foreign takes a packet that was sent here and is not to be processed now.
-func (w *Worker) foreign(it *item) {
-	c := w.lanes[it.meta.Path].chain
-	if c.buckets[it.meta.Bucket&(steer.Buckets-1)]&stateBits == arriving {
-		w.hold(it)
-		return
+// newTransfer makes a transfer to be used once.
+func newTransfer(from, to *Worker) *transfer {
+	t := &transfer{
+		from: from, to: to,
+		dueRx: make([]uint64, len(from.taken)), dueIn: make([]uint64, len(from.peers.in)), dueTx: make([]uint64, len(from.tx)),
+		done: make(chan struct{}),
 	}
-	// Sent before the flows left, and very late: their owner gets it.
-	if owner := w.cfg.Owners.Take(c.index, it.meta.Bucket); owner != w.cfg.Index {
-		w.handTo(owner, it)
-		return
-	}
-	w.place(&w.lanes[it.meta.Path], it)
+	t.takeIn = func() { t.to.unpack(t) }
+	t.giveMore = func() { t.from.pack(t) }
+	return t
 }
 
-// hold keeps a packet until its flow has come.
-func (w *Worker) hold(it *item) {
-	m := &w.moves
-	if len(m.held) == cap(m.held) {
-		w.drop(it, packet.ReasonHeldFull)
+// reserve makes room for flows of so many bytes each: that of a transfer that
+// is over, if it will do.
+func (t *transfer) reserve(bytes int, old *transfer) {
+	if old != nil && len(old.state) >= parcelFlows*bytes {
+		t.records, t.state = old.records, old.state
 		return
 	}
-	w.local.Held++
-	m.held = append(m.held, *it)
-	m.since = append(m.since, w.clock.Now())
+	t.records, t.state = make([]flow.Record, parcelFlows), make([]byte, parcelFlows*bytes)
 }
 
-// settleMoves lets the flows go whose packets this worker has had. Since the
-// last call it took n packets.
-func (w *Worker) settleMoves(n int) int {
-	m := &w.moves
-	for _, t := range m.leaving {
-		got := w.chains[t.chain].buckets[t.bucket]
-		if t.force {
-			if t.backlog -= n; n == 0 {
-				t.backlog = 0
-			}
+// settleMove lets flows go when this worker has had their packets, and they
+// have left.
+func (w *Worker) settleMove(t *transfer) {
+	if !t.sending {
+		if uint64(w.chains[t.chain].buckets[t.bucket]) < t.want && !(t.forced && w.emptied(t)) {
+			return
 		}
-		if uint64(got) < t.want && !(t.force && t.backlog <= 0) || !w.drained() {
-			continue
+		t.sending = true
+		t.sendBy = w.clock.Now() + uint64(txPatience)
+		for p := range w.tx {
+			t.dueTx[p] = w.tx[p].given
 		}
-		m.leaving = slices.DeleteFunc(m.leaving, func(o *transfer) bool { return o == t })
-		w.pack(t)
-		break // the others next turn: traffic goes on in between
 	}
-	return 0
+	if !w.sent(t) {
+		if t.stuck = w.clock.Now() > t.sendBy; !t.stuck {
+			return
+		}
+	}
+	w.moves.leaving = nil
+	w.pack(t)
 }
 
-// drained says whether all that was sent has left.
-func (w *Worker) drained() bool {
-	for _, p := range w.cfg.Ports {
-		if !p.TxDrained() {
-			p.Flush()
+// sent says whether all that had been given to the ports has left.
+func (w *Worker) sent(t *transfer) bool {
+	for p := range w.tx {
+		port := w.cfg.Ports[p]
+		if _, waiting := port.Waiting(); w.tx[p].given-uint64(waiting) < t.dueTx[p] {
+			port.Flush()
 			return false
 		}
 	}
@@ -185,25 +174,42 @@ func (w *Worker) drained() bool {
 // expectNoMore is for a transfer of which not all packets will come: what lies
 // in the rings now is all there will be.
 func (w *Worker) expectNoMore(t *transfer) {
-	if !slices.Contains(w.moves.leaving, t) {
+	if w.moves.leaving != t || t.sending {
 		return // they have come after all
 	}
-	t.force = true
-	for _, p := range w.cfg.Ports {
-		t.backlog += p.Census().Rx
+	t.forced = true
+	for i, p := range w.cfg.Ports {
+		rx, _ := p.Waiting()
+		t.dueRx[i] = w.taken[i] + uint64(rx)
 	}
-	for _, r := range w.peers.in {
+	for i, r := range w.peers.in {
 		if r != nil {
-			t.backlog += r.Len()
+			t.dueIn[i] = w.peers.taken[i] + uint64(r.Len())
 		}
 	}
 }
 
-// pack takes flows out of the table and sends them off. The bucket is the other
-// worker's with the last of them.
+// emptied says whether the worker has had what lay in its rings.
+func (w *Worker) emptied(t *transfer) bool {
+	for i, due := range t.dueRx {
+		if w.taken[i] < due {
+			return false
+		}
+	}
+	for i, due := range t.dueIn {
+		if w.peers.taken[i] < due {
+			return false
+		}
+	}
+	return true
+}
+
+// pack takes flows out of the table and sends them off. From the first parcel
+// on the bucket is the other worker's, who holds what is sent after it.
 func (w *Worker) pack(t *transfer) {
 	c := &w.chains[t.chain]
-	t.n, t.more = 0, false
+	c.buckets[t.bucket] = away
+	t.n, t.at, t.more = 0, 0, false
 	if c.flows != nil {
 		size, room := t.fit(c.runner.FlowBytes())
 		for slot := c.flows.First(uint32(t.bucket)); slot != flow.NoSlot; slot = c.flows.First(uint32(t.bucket)) {
@@ -219,10 +225,9 @@ func (w *Worker) pack(t *transfer) {
 			t.n++
 		}
 	}
-	if !t.more {
-		c.buckets[t.bucket] = away
+	if !t.to.post(t.takeIn) {
+		w.strand(t)
 	}
-	t.to.post(t.takeIn)
 }
 
 // fit prepares the parcel for flows of so many bytes each, and returns these
@@ -239,71 +244,44 @@ func (t *transfer) fit(bytes int) (size, room int) {
 	return bytes, min(len(t.records), len(t.state)/bytes)
 }
 
+// strand ends a transfer to a worker that has stopped: its flows are over, and
+// what they hold is given back.
+func (w *Worker) strand(t *transfer) {
+	for i := range t.n {
+		w.chains[t.chain].flows.Abandon(&t.records[i])
+	}
+	t.refused += t.n
+	t.stopped = true
+	close(t.done)
+}
+
 // unpack puts flows into the table. With the last of them the bucket is this
 // worker's.
 func (w *Worker) unpack(t *transfer) {
 	c := &w.chains[t.chain]
-	if c.flows != nil {
-		size := t.size
-		for i := range t.n {
-			slot := c.flows.Insert(&t.records[i])
-			if slot == flow.NoSlot {
-				t.refused++
-				continue
-			}
-			c.runner.GiveFlow(slot, t.state[i*size:][:size])
+	start := w.clock.Now()
+	for ; t.at < t.n; t.at++ {
+		if t.at%packet.BurstSize == 0 && w.clock.Now()-start > uint64(unpackTime) && w.post(t.takeIn) {
+			return // packets first
 		}
-		t.flows += t.n
-		c.drain() // of flows that had to make room
+		slot := c.flows.Insert(&t.records[t.at])
+		if c.flows.Pending() > 0 {
+			w.drain(c) // flows that made room: their slots can be had now
+		}
+		if slot == flow.NoSlot {
+			t.refused++
+			continue
+		}
+		c.runner.GiveFlow(slot, t.state[t.at*t.size:][:t.size])
 	}
+	t.flows += t.n
 	if t.more {
-		t.from.post(t.giveMore)
-		return
+		if t.from.post(t.giveMore) {
+			return
+		}
+		t.stopped = true // the others end with its table
 	}
 	c.buckets[t.bucket] &^= stateBits
 	w.letGo(t.chain, t.bucket)
 	close(t.done)
-}
-
-// letGo processes what was held for a bucket.
-func (w *Worker) letGo(chain, bucket uint16) {
-	m, now, kept := &w.moves, w.clock.Now(), 0
-	for i := range m.held {
-		it := &m.held[i]
-		if l := &w.lanes[it.meta.Path]; l.Chain == chain && it.meta.Bucket == bucket {
-			_ = m.holds.RecordValue(int64(max(now-m.since[i], 1))) // a minute is out of range, and not worth an error
-			w.place(l, it)
-			continue
-		}
-		m.held[kept], m.since[kept] = *it, m.since[i]
-		kept++
-	}
-	m.held, m.since = m.held[:kept], m.since[:kept]
-	w.finish()
-}
-
-// giveUp drops what the worker holds when it stops.
-func (w *Worker) giveUp() {
-	w.inbox.close()
-	for i := range w.early.n {
-		w.drop(&w.early.items[i], packet.ReasonShutdown)
-	}
-	w.early.n = 0
-	for i := range w.moves.held {
-		w.drop(&w.moves.held[i], packet.ReasonShutdown)
-	}
-	w.moves.held, w.moves.since = w.moves.held[:0], w.moves.since[:0]
-	w.finish()
-}
-
-// newTransfer makes a transfer of a chain's flows, to be used once.
-func newTransfer(r chains.Runner, flows bool) *transfer {
-	t := &transfer{done: make(chan struct{})}
-	if flows {
-		t.records = make([]flow.Record, parcelFlows)
-		t.state = make([]byte, parcelFlows*r.FlowBytes())
-	}
-	t.takeIn = func() { t.to.unpack(t) }
-	t.giveMore = func() { t.from.pack(t) }
-	return t
 }

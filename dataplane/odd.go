@@ -1,6 +1,8 @@
 package dataplane
 
 import (
+	"time"
+
 	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
 	"sfc/dataplane/steer"
@@ -10,7 +12,9 @@ import (
 // that steering sends them by their addresses alone: fragments and ICMP errors.
 const odd = packet.FlagFragment | packet.FlagLaterFrag | packet.FlagICMPError
 
-// sortOdd finds the flow of an odd packet and gives it to the flow's owner.
+// sortOdd finds the flow of an odd packet and gives it to the flow's owner. It
+// does so for all chains when one of them keeps flows: the first fragment of a
+// packet may be of another chain than steering thinks the others are of.
 func (w *Worker) sortOdd(l *lane, f packet.Frame, m *packet.Meta) {
 	it := item{frame: f, meta: *m, known: true}
 	w.cfg.Tuples.Read(f.Bytes(w.cfg.Region), m, &it.query)
@@ -41,12 +45,14 @@ func (w *Worker) dispatch(it *item) {
 	bucket := steer.Bucket(it.query.Owner())
 	if c.pins != nil {
 		if v, ok := c.pins.Lookup(steer.PinKey(w.cfg.Tuples.Hash64(&it.query), c.index)); ok {
-			bucket = uint16(v)
+			if chain, pinned := steer.PinOwner(v); chain == c.index {
+				bucket = pinned & (steer.Buckets - 1)
+			}
 		}
 	}
 	it.meta.Bucket = bucket
-	if c.buckets == nil {
-		w.place(l, it)
+	if c.buckets == nil || c.flows == nil {
+		w.place(l, it) // the only worker, or as good as its owner
 		return
 	}
 	w.handTo(w.cfg.Owners.Take(c.index, bucket), it)
@@ -65,8 +71,8 @@ func (w *Worker) place(l *lane, it *item) {
 // fragments of an Ethernet frame's size, and those that are out of order are
 // microseconds apart, not more.
 const (
-	maxEarly    = 256
-	earlyHoldNs = 100e6
+	maxEarly  = 256
+	earlyHold = 100 * time.Millisecond
 )
 
 // earlyFragments are fragments that came before the first one of their packet.
@@ -77,7 +83,7 @@ type earlyFragments struct {
 }
 
 // hold keeps a fragment until its first one has come, or until it has waited
-// for earlyHoldNs. When there is no room the oldest goes on as it is.
+// for earlyHold. When there is no room the oldest goes on as it is.
 func (e *earlyFragments) hold(w *Worker, it *item) {
 	if e.n == maxEarly {
 		e.take(w, 0)
@@ -119,10 +125,16 @@ func (e *earlyFragments) remove(i int) {
 	e.n--
 }
 
+// earlyRest is how long the oldest fragment has to wait, in whole milliseconds.
+func (w *Worker) earlyRest() time.Duration {
+	waited := w.clock.Now() - w.early.since[0]
+	return (earlyHold - min(time.Duration(waited), earlyHold)).Truncate(time.Millisecond) + time.Millisecond
+}
+
 // expireEarly lets fragments go on that have waited long enough.
 func (w *Worker) expireEarly() (n int) {
 	now := w.clock.Now()
-	for w.early.n > 0 && now-w.early.since[0] > earlyHoldNs {
+	for w.early.n > 0 && now-w.early.since[0] > uint64(earlyHold) {
 		w.early.take(w, 0)
 		n++
 	}

@@ -4,9 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"sfc/dataplane/packet"
 	"sfc/dataplane/ring"
@@ -24,7 +21,7 @@ type Set struct {
 	mu      sync.Mutex // one move at a time, none during Stop
 	started bool
 	stopped bool
-	spare   map[uint16]*transfer // by chain: memory of the last move
+	spare   map[uint16]*transfer // by chain: the last move, whose memory the next one may have
 }
 
 // NewSet makes workers that share their ports. Their Index and Owners are set
@@ -51,6 +48,7 @@ func NewSet(cfgs []Config, owners *steer.Owners, grace func() error) (*Set, erro
 	for _, w := range s.workers {
 		w.peers.workers = s.workers
 		w.peers.in, w.peers.out = make([]*ring.Ring[item], n), make([]*ring.Ring[item], n)
+		w.peers.taken = make([]uint64, n)
 	}
 	for from, a := range s.workers {
 		for to, b := range s.workers {
@@ -135,117 +133,4 @@ func (s *Set) Counters() Counters {
 		sum.add(&c)
 	}
 	return sum
-}
-
-// MoveReport says how a bucket changed hands.
-type MoveReport struct {
-	Chain, Bucket uint16
-	From, To      int
-	// Flows is how many flows moved. Refused of them found no room at the new
-	// owner and have ended.
-	Flows, Refused int
-	// Took is the time from the change of owner until the new one had
-	// everything: no packet was held longer.
-	Took time.Duration
-	// Forced says that packets which had been sent to the old owner never
-	// came: its rings were full.
-	Forced bool
-}
-
-// patience is how long a move waits for packets that were sent before it makes
-// sure that no more will come.
-const patience = 2 * time.Millisecond
-
-// Move gives the flows of a bucket of a chain to a worker, while traffic runs:
-// nothing is lost, and the packets of every flow keep their order. To give a
-// worker what it has is no error. It returns when the new owner has them.
-func (s *Set) Move(chain, bucket uint16, to int) (MoveReport, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := MoveReport{Chain: chain, Bucket: bucket, To: to}
-	switch {
-	case to < 0 || to >= len(s.workers):
-		return r, fmt.Errorf("move bucket %d to worker %d: there are workers 0 to %d", bucket, to, len(s.workers)-1)
-	case bucket >= steer.Buckets:
-		return r, fmt.Errorf("move bucket %d: a chain has buckets 0 to %d", bucket, steer.Buckets-1)
-	case int(chain) >= len(s.workers[0].chains) || s.workers[0].chains[chain].runner == nil:
-		return r, fmt.Errorf("move bucket %d of chain %d: there is no such chain", bucket, chain)
-	case s.stopped || !s.started:
-		return r, fmt.Errorf("move bucket %d: %w", bucket, ErrStopped)
-	case s.owners == nil:
-		return r, nil
-	}
-	r.From = s.owners.Owner(chain, bucket)
-	if r.From == to {
-		return r, nil
-	}
-	t := s.transfer(chain)
-	t.chain, t.bucket, t.from, t.to = chain, bucket, s.workers[r.From], s.workers[to]
-	if _, err := t.to.Do(func() { t.to.chains[chain].buckets[bucket] = arriving }); err != nil {
-		return r, err
-	}
-	start := time.Now()
-	t.want = s.owners.Flip(chain, bucket, to)
-	t.from.post(func() { t.from.moves.leaving = append(t.from.moves.leaving, t) })
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-t.done:
-	case <-timer.C:
-		if err := s.force(t); err != nil {
-			return r, err
-		}
-		<-t.done
-	}
-	r.Took, r.Flows, r.Refused, r.Forced = time.Since(start), t.flows, t.refused, t.force
-	return r, nil
-}
-
-// force makes sure that all packets that were sent to a transfer's old owner
-// lie in its rings, and tells it so.
-func (s *Set) force(t *transfer) error {
-	if s.grace != nil {
-		if err := s.grace(); err != nil {
-			return fmt.Errorf("move bucket %d: wait for the steering program: %w", t.bucket, err)
-		}
-	}
-	// Workers send as the steering program does, within one turn.
-	for _, w := range s.workers {
-		if _, err := w.Do(func() {}); err != nil {
-			return err
-		}
-	}
-	t.from.post(func() { t.from.expectNoMore(t) })
-	return nil
-}
-
-// transfer returns memory for a move of the chain's flows.
-func (s *Set) transfer(chain uint16) *transfer {
-	if s.spare == nil {
-		s.spare = map[uint16]*transfer{}
-	}
-	c := &s.workers[0].chains[chain]
-	t := newTransfer(c.runner, false)
-	if old := s.spare[chain]; old != nil && c.flows != nil && len(old.state) == parcelFlows*c.runner.FlowBytes() {
-		t.records, t.state = old.records, old.state
-	} else if c.flows != nil {
-		t = newTransfer(c.runner, true)
-	}
-	s.spare[chain] = t
-	return t
-}
-
-// Holds returns for how long packets were held because their flows changed
-// hands, in ns, over all workers.
-func (s *Set) Holds() (*hdrhistogram.Histogram, error) {
-	sum := hdrhistogram.New(1, 60_000_000_000, 3)
-	for _, w := range s.workers {
-		merge := func() { sum.Merge(w.moves.holds) }
-		if _, err := w.Do(merge); errors.Is(err, ErrStopped) {
-			merge()
-		} else if err != nil {
-			return nil, err
-		}
-	}
-	return sum, nil
 }

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"sfc/dataplane/packet"
+	"sfc/dataplane/steer"
 )
 
 // sort puts received frames into the bursts of their paths, except those whose
@@ -11,6 +12,7 @@ func (w *Worker) sort(frames []packet.Frame) {
 		// Read once: a function that is being configured on another thread may
 		// write to its tenant's frames, and Path is an index.
 		m := *packet.MetaAt(w.cfg.Region, f.Pos())
+		m.Bucket &= steer.Buckets - 1
 		if int(m.Path) >= len(w.lanes) {
 			w.noPath(f, m.Seq)
 			continue
@@ -18,7 +20,7 @@ func (w *Worker) sort(frames []packet.Frame) {
 		l := &w.lanes[m.Path]
 		c := l.chain
 		switch {
-		case m.Flags&odd != 0 && c.flows != nil:
+		case m.Flags&odd != 0 && w.flows:
 			w.sortOdd(l, f, &m)
 			continue
 		case c.buckets != nil && m.Flags&odd == 0 && !c.count(m.Bucket):
@@ -49,7 +51,8 @@ func (w *Worker) add(l *lane, f packet.Frame, m *packet.Meta) int {
 		c.open = l
 	}
 	k := l.b.N & (packet.BurstSize - 1)
-	if k == 0 {
+	if !l.active {
+		l.active = true
 		w.active = append(w.active, l)
 	}
 	l.b.N = k + 1
@@ -101,10 +104,10 @@ func (w *Worker) open(l *lane) {
 // runLane takes one burst along its path and acts on the verdicts.
 func (w *Worker) runLane(l *lane) {
 	b, c := &l.b, l.chain
-	c.open = nil
 	if b.N == 0 {
 		return // another path of the chain needed the descriptors
 	}
+	c.open = nil
 	w.now = w.clock.Now()
 	b.NowNs = w.now
 	if w.cfg.Observer != nil {
@@ -127,8 +130,9 @@ func (w *Worker) runLane(l *lane) {
 		}
 		// Not before: by the burst's last packet, flows may be over that were
 		// not when its first one came.
-		c.age(b.NowNs, sweep)
+		w.age(c, b.NowNs, sweep)
 	}
+	w.makeRoom(int(b.N))
 	region := w.cfg.Region
 	if l.Arena != nil {
 		region = l.Arena
@@ -167,13 +171,19 @@ func (w *Worker) runLane(l *lane) {
 	b.N = 0
 }
 
+// makeRoom sees to it that n more frames can leave by any port this turn. They
+// are not sent before the observer has seen the whole burst.
+func (w *Worker) makeRoom(n int) {
+	for p := range w.tx {
+		if w.tx[p].n+n > packet.BurstSize {
+			w.transmitPort(p)
+		}
+	}
+}
+
 // enqueue adds a frame to what leaves by port this turn.
 func (w *Worker) enqueue(port uint16, f packet.Frame, b *packet.Burst, k int) {
 	q := &w.tx[port]
-	if q.n == packet.BurstSize {
-		w.transmitPort(int(port))
-		q.n = 0
-	}
 	i := q.n & (packet.BurstSize - 1)
 	q.frames[i] = f
 	q.rxNs[i] = b.RxNs[k]
@@ -187,15 +197,14 @@ const txTries = 64
 
 // transmit gives every port its frames.
 func (w *Worker) transmit() {
-	w.sentNs = w.sentNs[:0]
 	for p := range w.tx {
 		if w.tx[p].n > 0 {
 			w.transmitPort(p)
-			w.tx[p].n = 0
 		}
 	}
 	if w.cfg.Observer != nil && len(w.sentNs) > 0 {
 		w.cfg.Observer.Sent(w.sentNs, w.clock.Now())
+		w.sentNs = w.sentNs[:0]
 	}
 }
 
@@ -211,6 +220,7 @@ func (w *Worker) transmitPort(p int) {
 			break
 		}
 	}
+	q.given += uint64(sent)
 	w.local.Sent += uint64(sent)
 	if w.cfg.Observer != nil {
 		w.sentNs = append(w.sentNs, q.rxNs[:sent]...)
@@ -221,6 +231,7 @@ func (w *Worker) transmitPort(p int) {
 			w.cfg.Observer.TxFull(q.seq[i], q.inPort[i])
 		}
 	}
+	q.n = 0
 }
 
 // pass hands a packet to the kernel's stack, or turns its outcome into a drop.

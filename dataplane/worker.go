@@ -31,9 +31,12 @@ type Worker struct {
 	clock  Clock
 	lanes  []lane
 	chains []chain
+	// flows says that a chain keeps flow state.
+	flows bool
 	// active are the lanes that have packets this turn.
 	active []*lane
 	rx     [packet.BurstSize]packet.Frame
+	taken  []uint64 // frames received so far, by port
 	tx     []txQueue
 	sentNs []uint64
 	local  Counters
@@ -44,11 +47,11 @@ type Worker struct {
 
 	inbox         inbox
 	polls         []unix.PollFd
-	wakeFD        int
+	waking        sync.Mutex
+	wakeFD        int // -1 once it is closed; waking guards it
 	started, stop atomic.Bool
 	asleep        atomic.Bool
 	done          chan struct{}
-	closing       sync.Once
 	shared        sharedCounters
 	err           error
 }
@@ -74,8 +77,9 @@ type chain struct {
 // lane is a path and the burst under way on it.
 type lane struct {
 	Path
-	chain *chain
-	b     packet.Burst
+	chain  *chain
+	active bool // in Worker.active
+	b      packet.Burst
 	// umem is where each packet lies in the worker's region when the path has
 	// an arena of its own.
 	umem [packet.BurstSize]packet.Frame
@@ -83,6 +87,7 @@ type lane struct {
 
 // txQueue is what leaves by one port this turn.
 type txQueue struct {
+	given  uint64 // frames that the port took so far
 	n      int
 	frames [packet.BurstSize]packet.Frame
 	rxNs   [packet.BurstSize]uint64
@@ -106,7 +111,8 @@ func NewWorker(cfg Config) (*Worker, error) {
 		cfg: cfg, clock: NewClock(), wakeFD: fd,
 		lanes:  make([]lane, len(cfg.Paths)),
 		chains: make([]chain, len(cfg.Paths)),
-		active: make([]*lane, 0, packet.BurstSize),
+		active: make([]*lane, 0, len(cfg.Paths)),
+		taken:  make([]uint64, len(cfg.Ports)),
 		tx:     make([]txQueue, len(cfg.Ports)-cfg.Queues),
 		sentNs: make([]uint64, 0, packet.BurstSize),
 		polls:  []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}},
@@ -117,6 +123,7 @@ func NewWorker(cfg Config) (*Worker, error) {
 		w.lanes[i].b.Path = uint16(i)
 		w.lanes[i].chain = &w.chains[p.Chain]
 		w.chains[p.Chain].setUp(p, cfg.Owners, cfg.Index)
+		w.flows = w.flows || p.Flows != nil
 	}
 	w.moves.setUp(cfg.Owners != nil)
 	for _, p := range cfg.Ports {
@@ -137,7 +144,7 @@ func (w *Worker) Start() error {
 		if w.cfg.Core >= 0 {
 			if err := cpu.Pin(w.cfg.Core); err != nil {
 				w.err = err
-				w.giveUp()
+				w.end()
 				ready <- err
 				return
 			}
@@ -153,7 +160,7 @@ func (w *Worker) Start() error {
 func (w *Worker) Stop() error {
 	w.halt()
 	err := w.ended()
-	w.closing.Do(func() { unix.Close(w.wakeFD) })
+	w.closeWake()
 	return err
 }
 

@@ -73,7 +73,7 @@ func (p *fakePort) Flush() bool {
 }
 
 func (p *fakePort) Refill()               {}
-func (p *fakePort) TxDrained() bool       { return len(p.tx) == 0 }
+func (p *fakePort) Waiting() (rx, tx int) { return len(p.in), len(p.tx) }
 func (p *fakePort) PollFD() int           { return -1 }
 func (p *fakePort) Census() packet.Census { return packet.Census{Tx: len(p.tx)} }
 

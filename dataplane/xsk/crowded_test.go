@@ -54,11 +54,11 @@ func TestOldKernelSendsOneAtATime(t *testing.T) {
 	if !b.out.queue.sending.try() {
 		t.Fatal("nobody sends, and the lock is held")
 	}
-	if !a.out.Flush() || a.out.wakeups != 0 || a.out.TxDrained() {
+	if !a.out.Flush() || a.out.wakeups != 0 || drained(a.out) {
 		t.Errorf("%d system calls while another socket sends", a.out.wakeups)
 	}
 	b.out.queue.sending.release()
-	if a.out.Flush() || a.out.wakeups != 1 || !a.out.TxDrained() {
+	if a.out.Flush() || a.out.wakeups != 1 || !drained(a.out) {
 		t.Errorf("%d system calls, want 1", a.out.wakeups)
 	}
 	queues.out.complete(10)
@@ -169,7 +169,7 @@ func TestSharedDataPathDoesNotAllocate(t *testing.T) {
 			n := w.in.Receive(f[:])
 			moved += other.out.Transmit(f[:n]) // so that chunks change pools
 			other.out.Flush()
-			_ = other.out.TxDrained()
+			_ = drained(other.out)
 			queues.out.complete(len(f))
 			other.kout.sent = other.kout.sent[:0]
 		}

@@ -174,10 +174,10 @@ func (xsk *Socket) send() unix.Errno {
 	return xsk.kick(xsk.fd, txSide)
 }
 
-// TxDrained says whether the kernel has taken every frame given to Transmit so
-// far out of the TX ring: what the worker hands to another one from then on is
-// not sent before them.
-func (xsk *Socket) TxDrained() bool { return xsk.tx.waiting() == 0 }
+// Waiting returns how many frames wait in the RX ring, and how many of those
+// given to Transmit the kernel has not taken out of the TX ring yet: what the
+// worker hands to another one once they have left is not sent before them.
+func (xsk *Socket) Waiting() (rx, tx int) { return int(xsk.rx.ready()), int(xsk.tx.waiting()) }
 
 // Refill takes back the chunks of frames that were sent and gives free chunks
 // to the fill ring, up to Options.FillTarget, except those that other queues

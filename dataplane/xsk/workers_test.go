@@ -155,7 +155,7 @@ func TestUnsentFramesComeBack(t *testing.T) {
 	if n := a.Transmit(fillFrames(t, umem, 100)); n != 100 {
 		t.Fatalf("Transmit = %d", n)
 	}
-	if n := b.Transmit(fillFrames(t, other, 50)); n != 50 || !b.Flush() || b.TxDrained() {
+	if n := b.Transmit(fillFrames(t, other, 50)); n != 50 || !b.Flush() || drained(b) {
 		t.Fatalf("Transmit = %d; frames left through an interface that is down", n)
 	}
 	account(t, umem, 0)
@@ -172,10 +172,10 @@ func TestUnsentFramesComeBack(t *testing.T) {
 		t.Errorf("census %+v, want %d frames to send", c, want)
 	}
 	set(t, w.out, netlink.LinkSetUp)
-	for end := time.Now().Add(2 * time.Second); !b.TxDrained() && time.Now().Before(end); {
+	for end := time.Now().Add(2 * time.Second); !drained(b) && time.Now().Before(end); {
 		b.Flush()
 	}
-	if !b.TxDrained() {
+	if !drained(b) {
 		t.Errorf("frames still wait: %+v", b.Census())
 	}
 	account(t, umem, 0)

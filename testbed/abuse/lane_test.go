@@ -131,8 +131,8 @@ func (p *port) Flush() bool { return false }
 // Refill implements dataplane.Port.
 func (p *port) Refill() {}
 
-// TxDrained implements dataplane.Port.
-func (p *port) TxDrained() bool { return true }
+// Waiting implements dataplane.Port.
+func (p *port) Waiting() (rx, tx int) { return 0, 0 }
 
 // PollFD implements dataplane.Port.
 func (p *port) PollFD() int { return p.lane.fd }

@@ -71,6 +71,9 @@ func (q *queuePort) deliver(d delivery) {
 // PollFD implements dataplane.Port.
 func (q *queuePort) PollFD() int { return q.event }
 
+// Waiting implements dataplane.Port.
+func (q *queuePort) Waiting() (rx, tx int) { return len(q.queue), 0 }
+
 // Census implements dataplane.Port: what waits has no chunk yet.
 func (q *queuePort) Census() packet.Census { return packet.Census{} }
 

@@ -49,8 +49,8 @@ func (m *memory) Flush() bool { return false }
 // Refill implements dataplane.Port.
 func (m *memory) Refill() {}
 
-// TxDrained implements dataplane.Port.
-func (m *memory) TxDrained() bool { return true }
+// Waiting implements dataplane.Port.
+func (m *memory) Waiting() (rx, tx int) { return 0, 0 }
 
 // steeredAlone gives a packet that no worker sees its fate.
 func steeredAlone(t *tracker, p *parcel) {
