@@ -27,9 +27,9 @@ type network struct {
 const hostLink = "eth0"
 
 // macs are the hardware addresses of the links' ends, the same in every lab:
-// client, in, out, server.
+// client, in, out, server. The example chain edge.yaml sends to the server's.
 var macs = [4]net.HardwareAddr{
-	{2, 0, 0, 0, 0, 0x01}, {2, 0, 0, 0, 0, 0x02}, {2, 0, 0, 0, 0, 0x03}, {2, 0, 0, 0, 0, 0x04},
+	{2, 0, 0, 0, 0, 0x01}, {2, 0, 0, 0, 0, 0x0a}, {2, 0, 0, 0, 0, 0x02}, {2, 0, 0, 0, 0, 0x03},
 }
 
 func openNetwork(mode Mode) (_ *network, err error) {
@@ -173,6 +173,9 @@ func setUpHost() error {
 		{"ipv6/conf/default/accept_dad", "0"},
 		{"ipv6/conf/default/dad_transmits", "0"},
 		{"ipv6/conf/default/router_solicitations", "0"},
+		// Every probe of traceroute is answered, not one a second.
+		{"ipv4/icmp_ratelimit", "0"},
+		{"ipv6/icmp/ratelimit", "0"},
 		// Everybody may ping, as on most systems.
 		{"ipv4/ping_group_range", "0 2147483647"},
 	} {

@@ -250,3 +250,22 @@ func TestCapture(t *testing.T) {
 		t.Errorf("%d there, %d back", sent, back)
 	}
 }
+
+// The example of a chain without a way back works in a lab too: what comes back
+// is nobody's, and goes to the other side.
+func TestExampleEdge(t *testing.T) {
+	gate.Root(t)
+	gate.Leaks(t)
+	c := run(t, Options{Chains: []string{"../examples/edge.yaml"}})
+	echo(t, c, 7)
+	on(t, c, HostClient, func() error { return stream("10.0.1.2:7", 1<<20) })
+	on(t, c, HostClient, func() error { return datagrams("[fd00:1::2]:7", 10) })
+	on(t, c, HostClient, func() error { return silent("10.0.1.2:23") })
+	s, err := c.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := s.Chains[0].Functions[3]; f.Name != "hop" || f.Packets < 100 || s.Chains[0].Flows != nil {
+		t.Errorf("%+v", s.Chains[0])
+	}
+}
