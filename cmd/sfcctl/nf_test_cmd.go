@@ -26,6 +26,10 @@ as "sfcctl replay", and says what became of every packet: received are those
 that the function let through, passed those that it, or the lack of an IP
 header, sent to the kernel's stack.
 
+A function that needs both directions of flows (both_directions in its manifest)
+gets them: who sent the first packet of a flow is its client and behind port
+"in", the other its server and behind port "out", as "sfcctl replay" has it.
+
 With --expect the result is compared with a JSON file such as
 
   {"sent": 7, "received": 4, "dropped": {"acl.denied": 3}}
@@ -46,7 +50,7 @@ wrong command line.`,
 			if err := opts.Validate(); err != nil {
 				return &usageError{err, cmd.CommandPath()}
 			}
-			if err := complete(&opts.Specs[0].Functions[0]); err != nil {
+			if err := complete(&opts.Specs[0]); err != nil {
 				return err
 			}
 			var want *expectation
@@ -96,13 +100,18 @@ func testSpec(module, config string) chains.Spec {
 	}
 }
 
-// complete names a function as its module does and reads its configuration.
-func complete(f *chains.FunctionSpec) error {
+// complete names the function as its module does, reads its configuration, and
+// gives the chain a way back when the function needs both directions of flows.
+func complete(s *chains.Spec) error {
+	f := &s.Functions[0]
 	m, err := chains.LoadModule(f.Module, nf.Limits{})
 	if err != nil {
 		return err
 	}
 	f.Name = m.Manifest.Name
+	if m.Manifest.BothDirections {
+		s.Return = s.Mirror()
+	}
 	if f.ConfigFile == "" {
 		return nil
 	}

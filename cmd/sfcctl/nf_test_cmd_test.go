@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"sfc/dataplane/packet"
 	"sfc/nf/build"
 	"sfc/testbed/capture"
 	"sfc/testbed/gate"
@@ -51,6 +52,34 @@ func TestNFTest(t *testing.T) {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("output lacks %q:\n%s", want, got.stdout)
 		}
+	}
+}
+
+// A function that needs both directions of flows gets them: the client's packets
+// come out of port out, translated, and the server's out of port in.
+func TestNFTestBothDirections(t *testing.T) {
+	files := gate.Pcaps(t)
+	gate.Leaks(t)
+	config := writeFile(t, "nat.json", []byte(`{"inside": ["192.168.0.0/16", "10.0.0.0/8", "172.16.0.0/12"], "pool": ["203.0.113.5"], "others": "pass"}`))
+	out := filepath.Join(t.TempDir(), "out.pcapng")
+	got := sfcctl(t, "nf", "test", catalog+"nat44/nat44.wasm", "--config", config, "--in", files[len(files)-1], "--out", out, "--json")
+	var rep replay.Report
+	if err := json.Unmarshal([]byte(got.stdout), &rep); err != nil || got.status != exitOK || got.stderr != "" {
+		t.Fatalf("%v: %+v", err, got)
+	}
+	packets, err := capture.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var count, pool [2]uint64
+	for _, p := range packets {
+		count[p.Interface]++
+		if in, _ := packet.Parse(p.Data); [4]byte(in.Src[:4]) == [4]byte{203, 0, 113, 5} {
+			pool[p.Interface]++
+		}
+	}
+	if count[0] < 100 || count[1] < 100 || count[0]+count[1] != rep.Received || pool[1] < 100 || pool[0] != 0 {
+		t.Errorf("%d came out of in and %d of out, from the pool %v; %+v", count[0], count[1], pool, rep)
 	}
 }
 

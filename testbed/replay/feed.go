@@ -105,12 +105,20 @@ func (f *feed) blocked() bool {
 	return p != nil && !f.t.mayGo(p)
 }
 
+// farthest is how far apart in time packets under way may be, in ns: workers are
+// not equally far, and a flow table that looks at a flow's packet from a minute
+// ahead takes it for one from before its clock was set back.
+const farthest = 10_000_000_000
+
 // mayGo reports whether a packet may be sent: there is room, and nothing is
 // under way that it has to come after.
 func (t *tracker) mayGo(p *parcel) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.next-t.first >= window {
+		return false
+	}
+	if t.apart && t.next > t.first && p.timeNs-t.rec(t.first).timeNs > farthest {
 		return false
 	}
 	if p.conv == nil {

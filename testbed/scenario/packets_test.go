@@ -14,6 +14,7 @@ import (
 // timed is a packet of a scenario.
 type timed struct {
 	at    time.Duration // since the scenario began
+	port  string        // that it comes out of, when said; else out
 	frame []byte
 	line  string // as written
 }
@@ -40,6 +41,12 @@ func parsePackets(file string, text []byte) (list []timed, err error) {
 				return nil, fmt.Errorf("%s:%d: %v is before the packet above", file, number, p.at)
 			}
 			words = words[1:]
+		}
+		if len(words) > 1 && words[0] == "at" {
+			if p.port = words[1]; p.port != "in" && p.port != "out" {
+				return nil, fmt.Errorf("%s:%d: %q is no port: it is in or out", file, number, p.port)
+			}
+			words = words[2:]
 		}
 		if p.frame, err = buildFrame(words); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", file, number, err)

@@ -126,6 +126,9 @@ func (s *scenario) part(dir string, f txtar.File) (err error) {
 	switch {
 	case f.Name == "in":
 		s.in, err = parsePackets(f.Name, f.Data)
+		if i := slices.IndexFunc(s.in, func(p timed) bool { return p.port != "" }); i >= 0 {
+			err = fmt.Errorf("packet %d: the ports that packets go into follow from who began their flow", i+1)
+		}
 	case f.Name == "want.out":
 		s.wantOut, err = parsePackets(f.Name, f.Data)
 	case f.Name == "want.json":
