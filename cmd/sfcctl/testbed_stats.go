@@ -25,7 +25,8 @@ func newTestbedWorkers(e env) *cobra.Command {
 it came up. Of every worker, received + handed in = sent + passed + dropped +
 handed out, whenever it is quiet. BUSY is the share of its core that it used,
 looking for packets included; BUCKETS how many of the buckets it has, into which
-flows fall; HELD the packets that waited for their flow to move here.`,
+flows fall; HELD the packets that waited for their flow to move here. LOST BY THE
+KERNEL are frames that found a ring full on their way to the engine or from it.`,
 		Example: `  sudo sfcctl testbed workers
   sudo sfcctl testbed workers --json`,
 		Args: needArgs(0, 0, "only flags"),
@@ -162,14 +163,14 @@ func printStats(w io.Writer, s, before *lab.Stats) error {
 			c.of(n.Received, b.Received), c.of(n.Sent, b.Sent), c.of(n.Passed, b.Passed), c.of(n.Dropped, b.Dropped),
 			c.of(n.HandedIn, b.HandedIn), c.of(n.HandedOut, b.HandedOut), c.of(n.Held, b.Held), c.list(n.Engine, b.Engine))
 	}
-	fmt.Fprintln(t, "\nPORT\tFRAMES\tTO WORKERS\tPASSED\tFORWARDED\tDROPS")
+	fmt.Fprintln(t, "\nPORT\tFRAMES\tTO WORKERS\tPASSED\tFORWARDED\tDROPS\tLOST BY THE KERNEL")
 	for i, n := range s.Ports {
 		var b lab.PortStats
 		if i < len(before.Ports) {
 			b = before.Ports[i]
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", n.Port, c.of(n.Frames, b.Frames), c.of(n.Redirected, b.Redirected),
-			c.of(n.Passed, b.Passed), c.of(n.Forwarded, b.Forwarded), c.list(n.Dropped, b.Dropped))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Port, c.of(n.Frames, b.Frames), c.of(n.Redirected, b.Redirected),
+			c.of(n.Passed, b.Passed), c.of(n.Forwarded, b.Forwarded), c.list(n.Dropped, b.Dropped), c.list(n.Lost, b.Lost))
 	}
 	fmt.Fprintln(t, "\nCHAIN\tFUNCTION\tVERSION\tSTATE\tPACKETS\tNS/PACKET\tFAULTS\tDROPS")
 	for i, chain := range s.Chains {

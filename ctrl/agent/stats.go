@@ -211,28 +211,35 @@ func (e *Engine) Seq(port int) (uint32, error) {
 }
 
 // SocketStats returns what the kernel counted at the sockets of a port, by
-// worker. The workers have stopped; the engine is connected still.
+// worker. Each worker's are read between two of its bursts. Anyone may call it
+// while the engine is connected, but for Stop.
 func (e *Engine) SocketStats(port int) ([]xsk.Stats, error) {
 	out := make([]xsk.Stats, len(e.workers))
 	for i, w := range e.workers {
 		if port >= len(w.sockets) {
 			return nil, ErrNotConnected
 		}
-		sockets := []*xsk.Socket{w.sockets[port]}
-		for _, q := range w.queues {
-			if q.port == port {
-				sockets = append(sockets, q.socket)
-			}
-		}
-		for _, s := range sockets {
-			stats, err := s.Stats()
-			if err != nil {
-				return nil, fmt.Errorf("port %s: %w", e.plan.Ports[port].Name, err)
-			}
-			out[i] = out[i].Add(stats)
+		var err error
+		w.between(func() { out[i], err = w.socketStats(port) })
+		if err != nil {
+			return nil, fmt.Errorf("port %s: %w", e.plan.Ports[port].Name, err)
 		}
 	}
 	return out, nil
+}
+
+// socketStats sums the sockets of a port up.
+func (w *worker) socketStats(port int) (xsk.Stats, error) {
+	sum, err := w.sockets[port].Stats()
+	for _, q := range w.queues {
+		if q.port != port || err != nil {
+			continue
+		}
+		var s xsk.Stats
+		s, err = q.socket.Stats()
+		sum = sum.Add(s)
+	}
+	return sum, err
 }
 
 // ReasonName tells why a packet was dropped on a path. With several chains the

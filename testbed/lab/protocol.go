@@ -112,6 +112,12 @@ type PortStats struct {
 	Passed     uint64            `json:"passed"`     // to the engine's kernel
 	Forwarded  uint64            `json:"forwarded"`  // to the other port
 	Dropped    map[string]uint64 `json:"dropped,omitempty"`
+	// Lost are frames that the kernel lost around the engine, by where: on the
+	// link to the port (link_in) or from it (link_out), because the ring of its
+	// end was full; at the sockets, because the worker was late to take frames
+	// (rx_ring) or to give room for them (fill_ring), or because the link
+	// refused what was sent (tx).
+	Lost map[string]uint64 `json:"lost,omitempty"`
 }
 
 // FunctionsStat are a chain's functions.

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
 	"sfc/nf/wasm"
+	"sfc/testbed/netns"
 )
 
 // Status says what the lab is.
@@ -78,6 +80,9 @@ func (l *Lab) Stats() (*Stats, error) {
 				p.Dropped[reason] = n
 			}
 		}
+		if p.Lost, err = l.lost(i); err != nil {
+			return nil, err
+		}
 		s.Ports = append(s.Ports, p)
 	}
 	for _, stats := range l.eng.Stats() {
@@ -88,6 +93,36 @@ func (l *Lab) Stats() (*Stats, error) {
 		s.Chains = append(s.Chains, c)
 	}
 	return s, nil
+}
+
+// lost reads what the kernel lost around a port.
+func (l *Lab) lost(port int) (map[string]uint64, error) {
+	near, far := [2]*netns.Link{l.net.in, l.net.out}[port], l.net.far[port]
+	here, err := near.Counters()
+	if err != nil {
+		return nil, err
+	}
+	there, err := far.Counters()
+	if err != nil {
+		return nil, err
+	}
+	stats, err := l.eng.SocketStats(port)
+	if err != nil {
+		return nil, err
+	}
+	lost := map[string]uint64{}
+	for _, s := range stats {
+		lost["rx_ring"] += s.RxRingFull + s.RxDropped
+		lost["fill_ring"] += s.RxFillEmpty
+		lost["tx"] += s.TxRefused + s.TxInvalidDescs
+	}
+	// A sender counts what finds the other end's ring full, a receiver what it
+	// could not redirect, to a socket too.
+	sockets := lost["rx_ring"] + lost["fill_ring"]
+	lost["link_in"] = there.TxDropped + here.RxErrors + here.RxDropped - min(sockets, here.RxDropped)
+	lost["link_out"] = here.TxDropped + there.RxErrors + there.RxDropped
+	maps.DeleteFunc(lost, func(_ string, n uint64) bool { return n == 0 })
+	return lost, nil
 }
 
 // flowStats sums the classes of flows up.
