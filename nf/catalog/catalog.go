@@ -1,7 +1,7 @@
 // Package catalog embeds the catalogue's functions as modules ready to deploy.
 // Each folder with a manifest holds one: C sources, manifest, page, and the
-// module built from them by go generate. rules and buckets hold headers that
-// several share.
+// module built from them by go generate. rules, buckets and translate hold
+// headers that several share.
 package catalog
 
 import (

@@ -173,6 +173,9 @@ func BenchmarkCatalogue(b *testing.B) {
 		{"firewall-udp", "firewall", same(`{}`), randomFlows},
 		{"flowstat", "flowstat", same(`{"tcp_rtt":true}`), randomFlows},
 		{"flowstat-established", "flowstat", same(`{"tcp_rtt":true}`), tcpData},
+		{"lb4", "lb4", same(lbBench), toVIP},
+		{"nat44", "nat44", same(natBench), randomFlows},
+		{"nat44-tcp", "nat44", same(natBench), tcpData},
 		{"ratelimit", "ratelimit", same(`{"rate":1000}`), randomFlows},
 		{"ratelimit-flow", "ratelimit", same(`{"rate":1000000000,"key":"flow"}`), randomFlows},
 		{"ratelimit-flow-also", "ratelimit", same(`{"rate":1000000000,"key":"flow","also":{"rate":1000000000000,"unit":"bps"}}`), randomFlows},
@@ -198,6 +201,9 @@ func BenchmarkCatalogue(b *testing.B) {
 // benchBursts runs 32 different bursts in turn and reports the median of the
 // turns. Only the time in the function counts, not the laying out of packets.
 func benchBursts(b *testing.B, r burster, config string, burst int, packets []Packet) {
+	if l, ok := r.(Limiter); ok {
+		l.Limit(roomy)
+	}
 	if err := r.Configure([]byte(config)); err != nil {
 		b.Fatal(err)
 	}

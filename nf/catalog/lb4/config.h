@@ -25,12 +25,16 @@ enum health { UP, DRAINING, DOWN };
 #define ANY 0             // protocol or port
 
 struct backend {
-	uint32_t addr;
-	uint16_t port; // 0: as the service was asked
+	// What its flows show, as the bytes lie in packets.
+	uint32_t wire_vip, wire_addr;
+	uint16_t wire_asked, wire_port; // ports; 0: any, and as asked
+	uint8_t proto;                  // its service's
+	uint8_t mode;
 	uint8_t health;
-	uint8_t service; // index
-	uint8_t mac[6];
 	uint8_t weight;
+	uint8_t mac[6];
+	uint16_t port;
+	uint32_t addr;
 };
 
 // service is a virtual address. Its back ends lie side by side.
@@ -110,7 +114,6 @@ static uint32_t read_backends(struct sfc_json *j, struct service *s, uint32_t *a
 		}
 		struct backend *b = &config.backend[config.backends];
 		uint32_t seen = read_backend(j, b);
-		b->service = (uint8_t)config.services;
 		for (uint32_t i = s->first; i < config.backends; i++)
 			if (config.backend[i].addr == b->addr && config.backend[i].port == b->port)
 				sfc_json_fail(j, REFUSED_TWICE);
@@ -152,6 +155,14 @@ static void read_service(struct sfc_json *j) {
 		sfc_json_fail(j, REFUSED_MAC);
 	if ((s->port && s->proto == ANY) || (any & SEEN_PORT && (!s->port || s->mode == MODE_DSR)))
 		sfc_json_fail(j, REFUSED_PORT);
+	for (struct backend *b = config.backend + s->first; b < config.backend + config.backends; b++) {
+		b->wire_vip = __builtin_bswap32(s->vip);
+		b->wire_addr = __builtin_bswap32(b->addr);
+		b->wire_asked = __builtin_bswap16(s->port);
+		b->wire_port = __builtin_bswap16(b->port);
+		b->proto = s->proto;
+		b->mode = s->mode;
+	}
 	for (struct service *o = config.service; o < s; o++)
 		if (o->vip == s->vip && o->port == s->port && o->proto == s->proto)
 			sfc_json_fail(j, REFUSED_TWICE);
@@ -163,8 +174,7 @@ static void read_service(struct sfc_json *j) {
 static void check_macs(struct sfc_json *j) {
 	for (const struct backend *a = config.backend; a < config.backend + config.backends; a++)
 		for (const struct backend *b = config.backend; b < a; b++)
-			if (a->addr == b->addr && config.service[a->service].mode == MODE_DSR && config.service[b->service].mode == MODE_DSR &&
-			    memcmp(a->mac, b->mac, sizeof a->mac))
+			if (a->addr == b->addr && a->mode == MODE_DSR && b->mode == MODE_DSR && memcmp(a->mac, b->mac, sizeof a->mac))
 				sfc_json_fail(j, REFUSED_MAC);
 }
 

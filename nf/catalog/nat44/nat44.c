@@ -11,6 +11,9 @@
 //             filtering, hairpin, others.
 // State:      32 bytes per flow, see ../translate; mappings are claims that flows
 //             hold, see mapping.h. Nothing in the module's own memory.
+// Cost:       11 ns/packet of a session at burst 64 in the sandbox, some 600 for
+//             the first; 2-core AMD EPYC VM, 2026-11-23,
+//             BenchmarkCatalogue/nf=nat44, BenchmarkNewSessions.
 // See also:   RFC 4787 (UDP), RFC 5382 (TCP), RFC 5508 (ICMP), RFC 7422 (ports
 //             by subscriber), RFC 1624 (checksums).
 #include "sfc.h"

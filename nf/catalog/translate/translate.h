@@ -55,18 +55,22 @@ static inline struct ends turned(struct ends e) { return (struct ends){e.dst, e.
 static inline uint64_t turn64(uint64_t pair) { return pair << 32 | pair >> 32; }
 static inline uint32_t turn32(uint32_t pair) { return pair << 16 | pair >> 16; }
 
-// Sums of 16-bit words in ones' complement (RFC 1071), not folded, in the order
-// of bytes that the machine loads: such a sum is the same in any order.
-static inline uint32_t sum64(uint64_t v) {
-	return (uint32_t)(v & 0xffff) + (uint32_t)(v >> 16 & 0xffff) + (uint32_t)(v >> 32 & 0xffff) + (uint32_t)(v >> 48);
+// Sums in ones' complement (RFC 1071), folded to 16 bits as late as possible. A
+// sum of 32-bit words folds to that of their halves, and the order of bytes that
+// the machine loads gives the same sum as any other.
+static inline uint32_t fold(uint64_t sum) {
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (uint32_t)((sum & 0xffff) + (sum >> 16));
 }
-
-static inline uint32_t sum32(uint32_t v) { return (v & 0xffff) + (v >> 16); }
 
 // change64 and its kin are what a checksum has to add when v became w (RFC
 // 1624, equation 3).
-static inline uint32_t change64(uint64_t v, uint64_t w) { return sum64(~v) + sum64(w); }
-static inline uint32_t change32(uint32_t v, uint32_t w) { return sum32(~v) + sum32(w); }
+static inline uint32_t change64(uint64_t v, uint64_t w) {
+	return fold((~v & 0xffffffff) + (~v >> 32) + (w & 0xffffffff) + (w >> 32));
+}
+
+static inline uint32_t change32(uint32_t v, uint32_t w) { return fold((uint64_t)~v + w); }
 static inline uint32_t change16(uint16_t v, uint16_t w) { return (uint32_t)(uint16_t)~v + w; }
 
 // summed applies changes to the checksum at p and returns its own change.
