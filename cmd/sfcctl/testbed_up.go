@@ -70,6 +70,7 @@ func labFlags(cmd *cobra.Command, opts *lab.Options) {
 	f.StringVar((*string)(&opts.Mode), "mode", "", "inline or routed (default: what the chains need)")
 	f.IntVar(&opts.Workers, "workers", 1, "workers, each on a core of its own")
 	f.DurationVar(&opts.RebalanceEvery, "rebalance-every", 0, "move flows from busy workers to idle ones so often; 0: never")
+	f.StringVar(&opts.Records, "records", "", "write what functions export, such as records of flows, to this file, a JSON object a line")
 	nameFlag(cmd, &opts.Name)
 	modes := cobra.FixedCompletions([]string{string(lab.Inline), string(lab.Routed)}, cobra.ShellCompDirectiveNoFileComp)
 	if err := cmd.RegisterFlagCompletionFunc("mode", modes); err != nil {
@@ -95,6 +96,12 @@ func startLab(ctx context.Context, opts lab.Options) (s lab.Status, err error) {
 			return s, err
 		}
 		args = append(args, "--chain", file)
+	}
+	if opts.Records != "" {
+		if opts.Records, err = filepath.Abs(opts.Records); err != nil {
+			return s, err
+		}
+		args = append(args, "--records", opts.Records)
 	}
 	log, err := lab.OpenLog(opts.Dir, opts.Name)
 	if err != nil {

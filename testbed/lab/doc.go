@@ -73,6 +73,9 @@ type Options struct {
 	// RebalanceEvery is how often buckets move from workers that have much to
 	// do to those that have little. 0: never.
 	RebalanceEvery time.Duration
+	// Records is a file for what functions export, such as the records of
+	// flows: a JSON object a line. Empty: nobody reads them.
+	Records string
 	// Limits are checked on every module.
 	Limits nf.Limits
 	// Log receives what functions log, their faults and alarms, one a line.

@@ -13,6 +13,7 @@ import (
 	"sfc/chains"
 	"sfc/ctrl/agent"
 	"sfc/ctrl/place"
+	"sfc/nf/wasm"
 	"sfc/testbed/netns"
 )
 
@@ -26,6 +27,10 @@ type Lab struct {
 	notes []string
 	// unbalance ends the balancer, if there is one.
 	unbalance func()
+	// records is the file for what functions export, and lines its writer; nil
+	// when nobody asked.
+	records *os.File
+	lines   *wasm.RecordLines
 
 	close sync.Once
 	err   error
@@ -56,9 +61,15 @@ func Open(opts Options) (_ *Lab, err error) {
 	}
 	l.unmatched(specs)
 	log := &eventLog{w: opts.Log}
-	if l.eng, err = agent.Open(agent.Options{
-		Specs: specs, Ports: portNames, Workers: opts.Workers, Limits: opts.Limits, Events: log.event,
-	}); err != nil {
+	o := agent.Options{Specs: specs, Ports: portNames, Workers: opts.Workers, Limits: opts.Limits, Events: log.event}
+	if opts.Records != "" {
+		if l.records, err = os.Create(opts.Records); err != nil {
+			return nil, fmt.Errorf("records: %w", err)
+		}
+		l.lines = wasm.NewRecordLines(l.records)
+		o.Records = l.lines.Add
+	}
+	if l.eng, err = agent.Open(o); err != nil {
 		return nil, err
 	}
 	if l.net, err = openNetwork(l.opts.Mode); err != nil {
@@ -165,6 +176,9 @@ func (l *Lab) Close() error {
 		}
 		if l.eng != nil {
 			errs = append(errs, l.eng.Close())
+		}
+		if l.records != nil {
+			errs = append(errs, l.lines.Err(), l.records.Close())
 		}
 		if l.net != nil {
 			errs = append(errs, l.net.close())
