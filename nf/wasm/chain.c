@@ -203,6 +203,28 @@ static void bind_end(struct sfc_chain *c)
 	c->binder->slot = NULL;
 }
 
+/*
+ * Has the caches load what a function keeps of the flows of n packets. All of
+ * these loads are under way at once, while the function itself would wait for
+ * most of them one by one. The slots are the host's own record.
+ */
+static void fetch_state(const struct sfc_hop *hop, const struct sfc_burst *b, const uint8_t *idx, uint32_t n)
+{
+	if (!hop->inst)
+		return;
+	const struct sfc_memory *mem = hop->inst->mem;
+	const uint32_t bytes = mem->layout->slot_bytes;
+	if (!bytes)
+		return;
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t at = (uint64_t)b->slot[idx[i]] * bytes, end = at + bytes;
+		if (end > mem->layout->slots_len)
+			continue; /* no flow */
+		for (at &= ~(uint64_t)63; at < end; at += 64)
+			__builtin_prefetch(mem->base + SFC_SLOTS_START + at, 1);
+	}
+}
+
 uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b, const struct sfc_order *order)
 {
 	uint8_t idx[SFC_BURST];
@@ -217,9 +239,13 @@ uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b, const struc
 		uint16_t port = port_of(&c->desc[k]);
 		b->out[k] = (struct sfc_out){ .verdict = SFC_TX, .hop = 0xff, .port = may_send(c, port) ? port : c->egress };
 	}
+	if (order->n > 0)
+		fetch_state(&c->hop[order->hop[0]], b, idx, n);
 	for (uint32_t at = 0; at < order->n && n > 0; at++) {
 		uint32_t h = order->hop[at];
 		struct sfc_hop *hop = &c->hop[h];
+		if (at + 1 < order->n) /* while this one works */
+			fetch_state(&c->hop[order->hop[at + 1]], b, idx, n);
 		if (unlikely(!hop->inst)) {
 			n = policy(c, b, h, idx, n, SFC_R_SUSPENDED);
 			continue;

@@ -80,13 +80,14 @@ func (c code) close() { C.sfc_module_delete(c.mod, c.pre) }
 // that are mapped and out of use.
 type layout struct{ c *C.struct_sfc_layout }
 
-func newLayout(e *engine, mem Memory, scrap, slots *arena.Region, stackTop uint32, limit uint64) layout {
+func newLayout(e *engine, mem Memory, scrap *arena.Region, state *slots, stackTop uint32, limit uint64) layout {
 	l := C.sfc_layout_new(e.c)
 	l.control_fd, l.frames_fd, l.scrap_fd = C.int(mem.Control.FD()), C.int(mem.Frames.FD()), C.int(scrap.FD())
 	l.frames_len, l.scrap_len = C.uint64_t(len(mem.Frames.Bytes())), C.uint64_t(len(scrap.Bytes()))
 	l.stack_top, l.limit = C.uint32_t(stackTop), C.uint64_t(limit)
-	if slots != nil {
-		l.slots_fd, l.slots_len = C.int(slots.FD()), C.uint64_t(len(slots.Bytes()))
+	if state != nil {
+		l.slots_fd, l.slots_len = C.int(state.region.FD()), C.uint64_t(len(state.region.Bytes()))
+		l.slot_bytes = C.uint32_t(state.bytes)
 	}
 	return layout{l}
 }

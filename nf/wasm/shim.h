@@ -109,6 +109,7 @@ struct sfc_layout {
 	uint64_t frames_len;
 	int slots_fd;        /* flow state, slots_len bytes; unused when 0 */
 	uint64_t slots_len;
+	uint32_t slot_bytes; /* of a flow; 0: no flow state */
 	int scrap_fd;
 	uint64_t scrap_len;
 	uint32_t stack_top;  /* [0, stack_top) is private */

@@ -115,7 +115,7 @@ func (g *Group) newVersion(h *hop, spec Hop, like *version, keep bool) (_ *versi
 	if like != nil && like.shape.module == spec.Module && like.slots == v.slots {
 		v.shape = like.shape
 	} else {
-		v.shape = &shape{module: spec.Module, slots: v.slots, layout: newLayout(g.rt.eng, g.mem, g.scrap, v.slots.memory(),
+		v.shape = &shape{module: spec.Module, slots: v.slots, layout: newLayout(g.rt.eng, g.mem, g.scrap, v.slots,
 			nf.StackTop(spec.Module.Info), nf.DataStart+uint64(g.rt.opts.Limits.WithDefaults().PrivateBytes))}
 	}
 	v.hold()
@@ -143,14 +143,6 @@ func (v *version) drop() {
 		// would mean that the descriptor was not ours.
 		_ = v.slots.region.Close()
 	}
-}
-
-// memory is where they lie; nil when there are none.
-func (s *slots) memory() *arena.Region {
-	if s == nil {
-		return nil
-	}
-	return s.region
 }
 
 // fill makes the version's instances and leaves them among its spares.
