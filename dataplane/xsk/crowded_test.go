@@ -80,6 +80,30 @@ func TestOldKernelSendsOneAtATime(t *testing.T) {
 	}
 }
 
+// TestSleepersFindChunks: all workers but one stand still and that one sleeps,
+// so nobody fills the fill ring. What comes for those that stand still fills
+// their RX rings, and the frames that wake the sleeper up still find chunks.
+func TestSleepersFindChunks(t *testing.T) {
+	s := Sizing{Queues: 2, Workers: 3, RingSize: 64}
+	chunks, opts, err := s.Size()
+	if err != nil {
+		t.Fatal(err)
+	}
+	umem := newUMEM(t, chunks)
+	queues := newPlayedQueues(opts.FillRing)
+	good := queues.worker(t, umem, opts)
+	good.in.Refill()
+	for range s.Workers - 1 {
+		w := queues.worker(t, umem, opts)
+		if n := w.kin.receive(10*int(opts.RingSize), 60); n != int(opts.RingSize) {
+			t.Fatalf("a worker that stands still received %d frames, want a full RX ring", n)
+		}
+	}
+	if n := good.kin.receive(int(opts.RingSize)/2, 60); n != int(opts.RingSize)/2 {
+		t.Errorf("only %d of %d frames for the sleeper found a chunk", n, opts.RingSize/2)
+	}
+}
+
 // TestStalledWorkerStarvesNobody: whatever stands still holds what Sizing says
 // it may, and the rest is enough.
 func TestStalledWorkerStarvesNobody(t *testing.T) {
@@ -89,7 +113,7 @@ func TestStalledWorkerStarvesNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	umem := newUMEM(t, chunks)
-	queues := newPlayedQueues(opts.RingSize)
+	queues := newPlayedQueues(opts.FillRing)
 	ring := int(opts.RingSize)
 	good := queues.worker(t, umem, opts)
 	var stalled []*playedWorker

@@ -24,18 +24,19 @@ func (xsk *Socket) createRings(first bool) error {
 	rings := []struct {
 		name string
 		opt  int
+		size uint32
 	}{
-		{"RX", unix.XDP_RX_RING},
-		{"TX", unix.XDP_TX_RING},
-		{"fill", unix.XDP_UMEM_FILL_RING},
-		{"completion", unix.XDP_UMEM_COMPLETION_RING},
+		{"RX", unix.XDP_RX_RING, size},
+		{"TX", unix.XDP_TX_RING, size},
+		{"fill", unix.XDP_UMEM_FILL_RING, xsk.queue.size},
+		{"completion", unix.XDP_UMEM_COMPLETION_RING, xsk.queue.size},
 	}
 	if !first {
 		rings = rings[:2] // the kernel refuses more
 	}
 	for _, r := range rings {
-		if err := unix.SetsockoptInt(xsk.fd, unix.SOL_XDP, r.opt, int(size)); err != nil {
-			return fmt.Errorf("create %s ring of %d: %w", r.name, size, err)
+		if err := unix.SetsockoptInt(xsk.fd, unix.SOL_XDP, r.opt, int(r.size)); err != nil {
+			return fmt.Errorf("create %s ring of %d: %w", r.name, r.size, err)
 		}
 	}
 	off, err := ringOffsets(xsk.fd)

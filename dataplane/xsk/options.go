@@ -22,12 +22,15 @@ const (
 
 // Options configure a [Socket]. The zero value selects the defaults.
 type Options struct {
-	// RingSize is the number of descriptors of the socket's RX and TX ring, and
-	// of the queue's fill and completion ring when the socket is its first.
+	// RingSize is the number of descriptors of the socket's RX and TX ring.
 	// Power of two, 64 to 32,768. Default 2048.
 	RingSize uint32
+	// FillRing is the number of descriptors of the queue's fill and completion
+	// ring. The queue's first socket decides. Power of two, RingSize to 32,768.
+	// Default RingSize.
+	FillRing uint32
 	// FillTarget is how many chunks the queue keeps ready for frames to come,
-	// those in the worker's own RX ring included. At most RingSize. The
+	// those in the worker's own RX ring included. At most FillRing. The
 	// queue's first socket decides. Default a quarter of the UMEM's chunks, or
 	// RingSize when that is less: then two ports leave half of the chunks for
 	// frames in hand and in the TX rings. With several workers take what
@@ -73,6 +76,9 @@ func (o Options) withDefaults(chunks int) Options {
 	if o.RingSize == 0 {
 		o.RingSize = defaultRing
 	}
+	if o.FillRing == 0 {
+		o.FillRing = o.RingSize
+	}
 	if o.FillTarget == 0 {
 		o.FillTarget = min(o.RingSize, max(uint32(chunks/4), 1))
 	}
@@ -92,8 +98,10 @@ func (o Options) validate() error {
 	switch {
 	case o.RingSize < minRing || o.RingSize > maxRing || bits.OnesCount32(o.RingSize) != 1:
 		return fmt.Errorf("ring size %d: want a power of two from %d to %d", o.RingSize, minRing, maxRing)
-	case o.FillTarget > o.RingSize:
-		return fmt.Errorf("fill target %d: want at most the ring size, %d", o.FillTarget, o.RingSize)
+	case o.FillRing < o.RingSize || o.FillRing > maxRing || bits.OnesCount32(o.FillRing) != 1:
+		return fmt.Errorf("fill ring of %d: want a power of two from the ring size, %d, to %d", o.FillRing, o.RingSize, maxRing)
+	case o.FillTarget > o.FillRing:
+		return fmt.Errorf("fill target %d: want at most the fill ring's size, %d", o.FillTarget, o.FillRing)
 	case o.Reserve > o.FillTarget:
 		return fmt.Errorf("reserve %d: want at most the fill target, %d", o.Reserve, o.FillTarget)
 	case o.Mode > Copy:

@@ -33,7 +33,7 @@ type playedQueue struct {
 func play(t testing.TB, umem *testUMEM, opts Options) (*Socket, *playedKernel) {
 	t.Helper()
 	umem.played++
-	size := int(opts.withDefaults(umem.depot.Total()).RingSize)
+	size := int(opts.withDefaults(umem.depot.Total()).FillRing)
 	return playOn(t, umem, &playedQueue{
 		number: umem.played, fill: fakeRing[uint64](uint32(size)), comp: fakeRing[uint64](uint32(size)), fillCons: start, compProd: start,
 		taken: make([]uint64, 0, 4*size), flight: make([]uint64, 0, 8*size),

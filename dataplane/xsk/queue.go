@@ -157,7 +157,7 @@ func (xsk *Socket) collect() {
 // newQueue makes a queue without sockets.
 func (u *UMEM) newQueue(ifindex int, number uint32, opts Options) (q *queue, err error) {
 	q = &queue{
-		target: int(opts.FillTarget), reserve: int(opts.Reserve), size: opts.RingSize,
+		target: int(opts.FillTarget), reserve: int(opts.Reserve), size: opts.FillRing,
 		ifindex: ifindex, number: number,
 	}
 	if u.queues, q.id, err = place(u.queues, q, "queues"); err != nil {

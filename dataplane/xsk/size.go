@@ -2,6 +2,7 @@ package xsk
 
 import (
 	"fmt"
+	"math/bits"
 
 	"sfc/dataplane/packet"
 )
@@ -25,7 +26,10 @@ const regionStep = 2 << 20 / packet.ChunkSize
 
 // Size returns how many chunks the region needs, and the options for all its
 // sockets: rings of the size wanted, or smaller ones so that the region is not
-// too large, and a fill target of half of that.
+// too large. The fill target is half of a ring, and a ring more for each
+// further worker: workers that stand still may fill their RX rings while the
+// others sleep and put nothing into the fill ring, and there is still something
+// in it for the frames that wake these up.
 //
 // With so many chunks workers that stand still take nothing from the others.
 // Each of those may have a full RX and a full TX ring at every queue, a pool
@@ -45,7 +49,11 @@ func (s Sizing) Size() (chunks int, opts Options, err error) {
 		most = 1 << 32
 	}
 	for ; opts.RingSize >= minRing; opts.RingSize /= 2 {
-		opts.FillTarget = opts.RingSize / 2
+		opts.FillTarget = opts.RingSize/2 + uint32(s.Workers-1)*opts.RingSize
+		opts.FillRing = max(opts.RingSize, uint32(1)<<bits.Len32(opts.FillTarget-1))
+		if opts.RingSize > minRing && opts.FillRing > maxRing {
+			continue
+		}
 		if err := opts.withDefaults(0).validate(); err != nil {
 			return 0, opts, err
 		}

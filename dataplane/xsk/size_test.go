@@ -18,11 +18,11 @@ func TestSizing(t *testing.T) {
 		want string
 	}{
 		{"one worker, two ports", Sizing{Queues: 2, Workers: 1}, 2048, 7168, ""},
-		{"two workers, two ports", Sizing{Queues: 2, Workers: 2, MaxBytes: functions}, 2048, 15360, ""},
+		{"two workers, two ports", Sizing{Queues: 2, Workers: 2, MaxBytes: functions}, 2048, 19456, ""},
 		{"eight workers, two ports: smaller rings", Sizing{Queues: 2, Workers: 8, MaxBytes: functions}, 1024, 49152, ""},
 		{"four workers, four queues each", Sizing{Queues: 8, Workers: 4, MaxBytes: functions}, 512, 49152, ""},
 		{"ring wanted", Sizing{Queues: 2, Workers: 2, RingSize: 256}, 256, 4096, ""},
-		{"much held", Sizing{Queues: 2, Workers: 2, Held: 4096}, 2048, 24576, ""},
+		{"much held", Sizing{Queues: 2, Workers: 2, Held: 4096}, 2048, 27648, ""},
 		{"too many", Sizing{Queues: 64, Workers: 64, MaxBytes: functions}, 0, 0, "at most 96 MiB"},
 		{"no queue", Sizing{Workers: 1}, 0, 0, "0 queues"},
 		{"no worker", Sizing{Queues: 1}, 0, 0, "0 workers"},
@@ -40,7 +40,8 @@ func TestSizing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if opts.RingSize != tt.ring || opts.FillTarget != tt.ring/2 || chunks > tt.most || chunks%1024 != 0 {
+			target := tt.ring/2 + uint32(tt.s.Workers-1)*tt.ring
+			if opts.RingSize != tt.ring || opts.FillTarget != target || opts.FillRing < target || chunks > tt.most || chunks%1024 != 0 {
 				t.Errorf("%d chunks with %+v, want rings of %d and at most %d chunks, whole huge pages", chunks, opts, tt.ring, tt.most)
 			}
 			if tt.s.MaxBytes > 0 && chunks*packet.ChunkSize > tt.s.MaxBytes {
