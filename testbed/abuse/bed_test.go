@@ -163,6 +163,20 @@ func (b *bed) offer(port int, frame []byte, k kind, ref uint32) uint32 {
 	return seq
 }
 
+// patience is for one who looks again and again for a fate: now and then it
+// wakes the workers up, and lets others run.
+func (b *bed) patience(tries int) {
+	if tries%64 != 63 {
+		return
+	}
+	for _, l := range b.lanes {
+		if l.dry.Load() {
+			l.wakeUp()
+		}
+	}
+	runtime.Gosched()
+}
+
 // settle waits until every packet has met its fate.
 func (b *bed) settle() {
 	b.tb.Helper()

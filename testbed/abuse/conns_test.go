@@ -1,7 +1,6 @@
 package abuse
 
 import (
-	"runtime"
 	"sync/atomic"
 
 	"sfc/dataplane/packet"
@@ -20,7 +19,6 @@ type conn struct {
 	busy           bool
 	by             int // side that it is from
 	data           uint32
-	opened         bool
 	lost           int
 }
 
@@ -31,6 +29,7 @@ func unpack(v uint64) end { return end{uint32(v >> 16), uint16(v)} }
 type crowd struct {
 	b     *bed
 	conns []conn
+	list  []int // those of conns that talk
 	next  int
 	buf   [maxData]byte
 }
@@ -46,6 +45,7 @@ func newCrowd(b *bed, n int) *crowd {
 	b.seen = c.seen
 	for i := range c.conns {
 		k := &c.conns[i]
+		c.list = append(c.list, i)
 		k.client = end{10<<24 | 1<<16 | uint32(i)>>4, uint16(20000 + i&15)}
 		k.server = end{198<<24 | 51<<16 | 100<<8 | uint32(i)%200, 443}
 		k.number = [2]uint32{1000 + uint32(i), 5000 + uint32(i)}
@@ -68,8 +68,7 @@ func newCrowd(b *bed, n int) *crowd {
 		}
 	}
 	for i := range c.conns {
-		c.conns[i].opened = c.conns[i].lost == 0
-		if !c.conns[i].opened {
+		if c.conns[i].lost != 0 {
 			b.tb.Fatalf("connection %d did not open: %v", i, b.account(setup, 0))
 		}
 	}
@@ -112,21 +111,23 @@ func (c *crowd) land(n *conn) bool {
 // one sends the next segment of some connection: client and server in turn.
 func (c *crowd) one() {
 	for tries := 0; ; tries++ {
-		i := c.next
-		if c.next++; c.next == len(c.conns) {
+		i := c.list[c.next]
+		if c.next++; c.next == len(c.list) {
 			c.next = 0
 		}
 		if n := &c.conns[i]; c.land(n) {
 			c.send(i, 1-n.by, ack|psh, payload, talk)
 			return
 		}
-		if tries%64 == 63 {
-			for _, l := range c.b.lanes {
-				if l.dry.Load() {
-					l.wakeUp()
-				}
-			}
-			runtime.Gosched()
+		c.b.patience(tries)
+	}
+}
+
+// wait returns when no packet of these connections is under way.
+func (c *crowd) wait() {
+	for _, i := range c.list {
+		for n := 0; !c.land(&c.conns[i]); n++ {
+			c.b.patience(n)
 		}
 	}
 }

@@ -132,7 +132,7 @@ func (p *port) Flush() bool { return false }
 func (p *port) Refill() {}
 
 // Waiting implements dataplane.Port.
-func (p *port) Waiting() (rx, tx int) { return 0, 0 }
+func (p *port) Waiting() (rx, tx int) { return p.in.Len(), 0 }
 
 // PollFD implements dataplane.Port.
 func (p *port) PollFD() int { return p.lane.fd }
