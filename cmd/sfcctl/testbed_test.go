@@ -32,7 +32,7 @@ func TestTestbed(t *testing.T) {
 		name string
 		test func(*testing.T, *bed)
 	}{
-		{"programs", testPrograms}, {"exec", testExec}, {"watch", testWatch}, {"swap goes back", testSwapGoesBack}, {"killed", testKilled},
+		{"programs", testPrograms}, {"exec", testExec}, {"watch", testWatch}, {"swap goes back", testSwapGoesBack}, {"killed", testKilled}, {"not root", testNotRoot},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			nothingLeft(t)
@@ -292,6 +292,30 @@ func testWatch(t *testing.T, b *bed) {
 	} {
 		if got := b.run(tt.args...); got.status != tt.status || !strings.Contains(got.stderr, tt.want) || got.stdout != "" {
 			t.Errorf("%v: %+v, want %q", tt.args, got, tt.want)
+		}
+	}
+}
+
+// Whoever is not root is told what it takes.
+func testNotRoot(t *testing.T, b *bed) {
+	dir := openDir(t)
+	chain := filepath.Join(dir, "chain.yaml")
+	if err := os.WriteFile(chain, []byte(chainHead+"spec: {match: [{port: in}], egress: out, functions: []}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"up", "--chain", chain}, {"exec", "client", "--", "true"}, {"flows"}, {"workers"}, {"top"}, {"list"}, {"status"}, {"down"},
+		{"move", "--bucket", "1", "--to", "0"}, {"swap", "a=b"}, {"capture", "--port", "in", "-w", filepath.Join(dir, "x.pcapng")},
+	} {
+		p := &process{Cmd: exec.Command(b.bin, append([]string{"testbed"}, args...)...)}
+		p.Dir, p.Stdout, p.Stderr = dir, &p.out, &p.errs
+		p.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		got := p.wait(t)
+		if got.status != exitFailed || got.stdout != "" || !strings.Contains(got.stderr, "CAP_NET_ADMIN") || !strings.Contains(got.stderr, "sudo") {
+			t.Errorf("%v: %+v", args, got)
 		}
 	}
 }

@@ -161,6 +161,9 @@ func TestWorkersTogether(t *testing.T) {
 	if got := m.Flows(FlowFilter{Chain: 0, Bucket: -1, Limit: 7}); len(got) != 7 {
 		t.Errorf("%d flows, want 7", len(got))
 	}
+	if got := m.Flows(FlowFilter{Chain: 0, Bucket: steer.Buckets, Limit: 7}); len(got) != 0 {
+		t.Errorf("flows of a bucket that is not there: %+v", got)
+	}
 	one := list[len(list)-1]
 	for _, f := range m.Flows(FlowFilter{Chain: 0, Bucket: int(one.Bucket), Limit: 1000}) {
 		if f.Bucket != one.Bucket {

@@ -42,7 +42,7 @@ func (e *Engine) Flows(f FlowFilter) (out []FlowInfo) {
 			}
 			look := flowLook{table: t, bucket: max(f.Bucket, 0), end: steer.Buckets}
 			if f.Bucket >= 0 {
-				look.end = f.Bucket + 1
+				look.end = min(f.Bucket+1, look.end)
 			}
 			for look.bucket < look.end && len(out) < f.Limit {
 				look.room = min(flowsPerLook, f.Limit-len(out))

@@ -107,7 +107,7 @@ func (e *Engine) newChain(w *worker, c *chains.Chain) (s chainState, err error) 
 	s.group, err = e.rt.NewGroup(s.mem, hops, wasm.GroupOptions{
 		Tenant: c.Tenant, Path: uint32(c.Index), Worker: uint32(w.index),
 		Ports: len(e.plan.Ports), Egress: c.Ports, Flows: c.Flows, Budget: c.Budget, TimeEvery: e.opts.TimeEvery,
-		Grants: grants,
+		Grants:  grants,
 		Records: e.opts.Records,
 		Events:  func(ev wasm.Event) { e.opts.Events(Event{Event: ev, Chain: c.Name, Worker: w.index}) },
 	})

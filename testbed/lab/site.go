@@ -142,6 +142,9 @@ func (p site) clear() (bool, error) {
 
 // Running returns the names of the labs that run, sorted.
 func Running(dir string) ([]string, error) {
+	if os.Geteuid() != 0 {
+		return nil, ErrNotRoot
+	}
 	if dir == "" {
 		dir = Dir
 	}
