@@ -94,6 +94,19 @@ func (h *hands) until(done chan moved, workers ...int) moved {
 	return moved{}
 }
 
+// flipped lets two workers take turns until a bucket has its new owner. The old
+// one has not let the flows go yet.
+func (h *hands) flipped(bucket uint16, from, to int) {
+	for {
+		for _, i := range []int{from, to} {
+			if h.owners.Owner(0, bucket) == to {
+				return
+			}
+			h.turn(i)
+		}
+	}
+}
+
 // put lays a flow's next packet into a worker's RX ring, whoever its owner is.
 func (h *hands) put(s *source, back, worker int) {
 	h.t.Helper()

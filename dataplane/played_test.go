@@ -53,6 +53,9 @@ type played struct {
 	window uint64
 }
 
+// playedKey is the secret of the flow hash.
+var playedKey = [2]uint64{3, 5}
+
 // playedOptions say what there is.
 type playedOptions struct {
 	workers, flows int // flows: of every table
@@ -227,7 +230,7 @@ func makePlayed(t *testing.T, o playedOptions) *played {
 	procs := runtime.GOMAXPROCS(o.workers + 3)
 	t.Cleanup(func() { runtime.GOMAXPROCS(procs) })
 	o.chains = max(o.chains, 1)
-	b := &played{playedOptions: o, t: t, key: [2]uint64{3, 5}, clock: NewClock(), region: make([]byte, 8192*packet.ChunkSize)}
+	b := &played{playedOptions: o, t: t, key: playedKey, clock: NewClock(), region: make([]byte, 8192*packet.ChunkSize)}
 	b.last = make([]atomic.Uint32, 1<<14)
 	b.depot = packet.NewDepot(len(b.region))
 	b.pool = b.depot.Pool()
@@ -366,30 +369,40 @@ func (b *played) sources(n int) []source {
 	return list
 }
 
-// sourcesIn makes flows of the first chain that are all of one bucket.
-func (b *played) sourcesIn(bucket uint16, n int) (list []source) {
-	for i := 0; len(list) < n; i++ {
+// portsIn are pairs of ports whose flows, between 10.9.0.1 and 10.9.0.2, are of
+// bucket 0: found once, since only one in a thousand is.
+var portsIn = sync.OnceValue(func() (list [][2]uint16) {
+	for i := 0; len(list) < 2*parcelFlows+100; i++ {
 		in := packet.Info{Flags: packet.FlagIPv4, Proto: 17, SrcPort: uint16(i), DstPort: uint16(1 + i>>16)}
 		copy(in.Src[:], []byte{10, 9, 0, 1})
 		copy(in.Dst[:], []byte{10, 9, 0, 2})
-		h := packet.FlowHash(b.key, &in)
-		if steer.Bucket(h) != bucket {
-			continue
+		if steer.Bucket(packet.FlowHash(playedKey, &in)) == 0 {
+			list = append(list, [2]uint16{in.SrcPort, in.DstPort})
 		}
-		s := b.sources(1)[0]
-		s.id = uint32(len(list))
-		for back, wire := range s.wire {
-			src, dst, sport, dport := in.Src[:4], in.Dst[:4], in.SrcPort, in.DstPort
-			if back == 1 {
-				src, dst, sport, dport = dst, src, dport, sport
-			}
+	}
+	return list
+})
+
+// sameBucket makes flows of the first chain that are all of bucket 0.
+func (b *played) sameBucket(n int) []source {
+	list := make([]source, n)
+	for i, ports := range portsIn()[:n] {
+		list[i] = b.sources(1)[0]
+		list[i].id = uint32(i)
+		src, dst, sport, dport := []byte{10, 9, 0, 1}, []byte{10, 9, 0, 2}, ports[0], ports[1]
+		for back, wire := range list[i].wire {
 			copy(wire[26:], src)
 			copy(wire[30:], dst)
 			binary.BigEndian.PutUint16(wire[34:], sport)
 			binary.BigEndian.PutUint16(wire[36:], dport)
-			s.at[back].Hash, s.at[back].Bucket = h, bucket
+			in := packet.Info{Flags: packet.FlagIPv4, Proto: 17, SrcPort: sport, DstPort: dport}
+			copy(in.Src[:], src)
+			copy(in.Dst[:], dst)
+			m := &list[i].at[back]
+			m.Hash = packet.FlowHash(playedKey, &in)
+			m.Bucket = steer.Bucket(m.Hash)
+			src, dst, sport, dport = dst, src, dport, sport
 		}
-		list = append(list, s)
 	}
 	return list
 }
