@@ -199,14 +199,14 @@ func printRemarks(w io.Writer, s *lab.Stats) error {
 		}
 		for _, f := range chain.Functions {
 			if f.Replaced != "" {
-				fmt.Fprintf(&b, "last replacement of %s: %s", f.Name, f.Replaced)
+				fmt.Fprintf(&b, "last replacement of %s in %s: %s", f.Name, chain.Chain, f.Replaced)
 				if f.Why != "" {
 					fmt.Fprintf(&b, ": %s", f.Why)
 				}
 				b.WriteString("\n")
 			}
 			if f.LastFault != "" {
-				fmt.Fprintf(&b, "last fault of %s: %s\n", f.Name, f.LastFault)
+				fmt.Fprintf(&b, "last fault of %s in %s: %s\n", f.Name, chain.Chain, f.LastFault)
 			}
 		}
 	}

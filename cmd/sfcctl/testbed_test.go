@@ -357,7 +357,7 @@ func testSwapGoesBack(t *testing.T, b *bed) {
 	if f := s.Chains[0].Functions[0]; f.Replaced != "rolled_back" || f.Why == "" || f.Faults != 1 || f.State != "running" {
 		t.Errorf("%+v", f)
 	}
-	if text := b.ok("workers"); !strings.Contains(text, "last replacement of guest: rolled_back: ") {
+	if text := b.ok("workers"); !strings.Contains(text, "last replacement of guest in acme/web: rolled_back: ") {
 		t.Error(text)
 	}
 	var up lab.Status

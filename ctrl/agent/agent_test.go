@@ -274,7 +274,7 @@ func TestNames(t *testing.T) {
 	defer e.Close()
 	for name, want := range map[string]string{
 		"other": "1", "test/other": "1", "test/guard": "0", "else/guard": "2",
-		"":      "there are 3 chains: name one",
+		"":      "there are 3 chains: name one of test/guard, test/other, else/guard",
 		"guard": "several tenants have a chain guard: say tenant/guard",
 		"x":     `no chain "x"; there is test/guard, test/other, else/guard`,
 	} {

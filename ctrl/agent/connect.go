@@ -117,7 +117,7 @@ func hardwareAddresses(ports []Port) ([][6]byte, error) {
 
 // load loads the steering.
 func (e *Engine) load(ports []Port) (err error) {
-	cfg := bpf.Config{Table: e.table, HashKey: e.key, Workers: e.opts.Workers, PinBytes: steer.PinsSize(e.pinEntries())}
+	cfg := bpf.Config{Table: e.table, HashKey: e.key, Workers: e.opts.Workers, PinBytes: e.pinBytes()}
 	for i := range e.plan.Chains {
 		cfg.Chains = append(cfg.Chains, bpf.ChainConfig{Pins: e.plan.Chains[i].Binds})
 	}

@@ -18,7 +18,7 @@ func (e *Engine) Chain(name string) (int, error) {
 		}
 		if found >= 0 {
 			if name == "" {
-				return 0, fmt.Errorf("there are %d chains: name one", len(e.plan.Chains))
+				return 0, fmt.Errorf("there are %d chains: name one of %s", len(e.plan.Chains), e.titles())
 			}
 			return 0, fmt.Errorf("several tenants have a chain %s: say tenant/%s", name, name)
 		}

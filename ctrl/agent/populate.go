@@ -36,14 +36,25 @@ func (e *Engine) populate(owners, pins []byte) (err error) {
 // together.
 type grant struct{ pins, claims *steer.Pins }
 
-// pinEntries is the number of tuples and claims that the chains' flows may have.
-func (e *Engine) pinEntries() (n int) {
+// holders is the number of flows that may hold tuples and claims.
+func (e *Engine) holders() (n int) {
 	for i := range e.plan.Chains {
 		if c := &e.plan.Chains[i]; c.Binds {
-			n += steer.MaxBinds * e.flowsOf(c)
+			n += e.flowsOf(c)
 		}
 	}
 	return n
+}
+
+// fairPins is a size in bytes up to which the table of pins has room for all
+// tuples that flows may have. A larger one is for one tuple a flow, which is
+// what translations need: two fill it further.
+const fairPins = 64 << 20
+
+// pinBytes is the size of the table of pins.
+func (e *Engine) pinBytes() int {
+	n := e.holders()
+	return max(steer.PinsSize(n), min(steer.PinsSize(steer.MaxBinds*n), fairPins))
 }
 
 // flowsOf is how many flows the workers' tables of a chain can have together:
@@ -53,13 +64,13 @@ func (e *Engine) flowsOf(c *chains.Chain) int { return c.Flows * e.opts.Workers 
 // shareTables makes the tables of pins and claims, and deals out their chains'
 // shares.
 func (e *Engine) shareTables(pins []byte) error {
-	n := e.pinEntries()
+	n := e.holders()
 	e.grants = make([]grant, len(e.plan.Chains))
 	if n == 0 {
 		return nil
 	}
 	if pins == nil {
-		mem, err := e.table64("pins", n)
+		mem, err := e.table64("pins", e.pinBytes())
 		if err != nil {
 			return err
 		}
@@ -69,7 +80,7 @@ func (e *Engine) shareTables(pins []byte) error {
 	if e.pins, err = steer.NewPins(pins); err != nil {
 		return err
 	}
-	mem, err := e.table64("claims", n)
+	mem, err := e.table64("claims", steer.PinsSize(steer.MaxClaims*n))
 	if err != nil {
 		return err
 	}
