@@ -15,7 +15,7 @@ const (
 	// DefaultPinBytes is enough for 100,000 pins.
 	DefaultPinBytes = 8 << 20
 	pinBucketBytes  = 128 // struct sfc_pins in steer_meta.h
-	minPinBytes     = 4 * pinBucketBytes
+	minPinBytes     = 8 * pinBucketBytes
 	maxPinBytes     = 1 << 20 * pinBucketBytes
 )
 

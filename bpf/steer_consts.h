@@ -26,7 +26,7 @@
 
 /* Pins: dataplane/steer/pins.go. */
 #define PINS_PER_BUCKET 5
-#define PIN_REACH 4 /* an entry is in its home bucket or one of the next three */
+#define PIN_REACH 8 /* an entry is in its home bucket or one of the next seven */
 #define PIN_CHAIN 0x9e3779b97f4a7c15ULL /* tells tuples of chains apart */
 
 /* Policies for what no path claims: classify.Policy. */

@@ -96,11 +96,11 @@ func (e *Engine) shareTables(pins []byte) error {
 	return nil
 }
 
-// table64 is memory for a steer.Pins of n entries.
-func (e *Engine) table64(name string, n int) ([]byte, error) {
-	r, err := arena.Open(name, max(steer.PinsSize(n), os.Getpagesize()), arena.Options{Sparse: true})
+// table64 is memory for a steer.Pins of that size.
+func (e *Engine) table64(name string, bytes int) ([]byte, error) {
+	r, err := arena.Open(name, max(bytes, os.Getpagesize()), arena.Options{Sparse: true})
 	if err != nil {
-		return nil, fmt.Errorf("%s for %d entries: %w", name, n, err)
+		return nil, fmt.Errorf("table of %s, %d bytes: %w", name, bytes, err)
 	}
 	e.connected.push(r.Close)
 	return r.Bytes(), nil

@@ -13,7 +13,8 @@ import (
 const (
 	pinBucketBytes = 128
 	pinEntries     = 5
-	pinReach       = 3
+	pinReach       = 7
+	minPinBuckets  = pinReach + 1
 	maxPinBuckets  = 1 << 20
 )
 
@@ -100,12 +101,11 @@ type pinShare struct {
 }
 
 // PinsSize returns the bytes of memory for so many entries. At that number at
-// most a third of the places is taken: then one key in a million finds none
-// within reach. No table is larger than 128 MiB, 5.2 million places. Fuller
-// ones refuse more: one key in 100,000 when 40 of 100 places are taken, one in
-// 2,000 at 50, one in 60 at 70.
+// most 40 of 100 places are taken; up to 50 no key in a million finds none within
+// reach, of 100 keys that come and go in a table that is full to 60 one in 30,000,
+// to 70 one in 900. No table is larger than 128 MiB, 5.2 million places.
 func PinsSize(entries int) int {
-	buckets := min(max((entries*3+pinEntries-1)/pinEntries, 4), maxPinBuckets)
+	buckets := min(max((entries*5/2+pinEntries-1)/pinEntries, minPinBuckets), maxPinBuckets)
 	return pinBucketBytes << bits.Len(uint(buckets-1))
 }
 
@@ -114,8 +114,8 @@ func PinsSize(entries int) int {
 // everything: see [Pins.Share].
 func NewPins(mem []byte) (*Pins, error) {
 	n := len(mem) / pinBucketBytes
-	if n < 4 || n > maxPinBuckets || len(mem)%pinBucketBytes != 0 || n&(n-1) != 0 {
-		return nil, fmt.Errorf("pins: %d bytes: want a power of two of buckets of %d bytes, 4 to %d of them, as PinsSize says", len(mem), pinBucketBytes, maxPinBuckets)
+	if n < minPinBuckets || n > maxPinBuckets || len(mem)%pinBucketBytes != 0 || n&(n-1) != 0 {
+		return nil, fmt.Errorf("pins: %d bytes: want a power of two of buckets of %d bytes, %d to %d of them, as PinsSize says", len(mem), pinBucketBytes, minPinBuckets, maxPinBuckets)
 	}
 	buckets, ok := pinBucketsOf(mem)
 	if !ok {

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #define SFC_PIN_ENTRIES 5
-#define SFC_PIN_REACH   3
+#define SFC_PIN_REACH   7
 #define SFC_MAX_BINDS   2
 #define SFC_MAX_CLAIMS  2
 

@@ -39,6 +39,7 @@ type bed struct {
 	lanes  []*lane
 	clock  dataplane.Clock
 	skew   uint64 // how far the packets' time is ahead of the clock, ns
+	base   int    // the process's memory before the tables were made, bytes; see bedOptions.measure
 	region []byte
 
 	records  []record // by sequence number
@@ -59,6 +60,7 @@ type bedOptions struct {
 	chain   string // YAML, see chainText
 	workers int    // default 1
 	packets int    // the most that will be offered
+	measure bool   // how much memory there was before
 }
 
 // newBed opens the engine and starts its workers. It is closed, and its books
@@ -81,6 +83,10 @@ func newBed(tb testing.TB, o bedOptions) *bed {
 	})
 	check(tb, err)
 	tb.Cleanup(b.close)
+	if o.measure {
+		clear(b.records)
+		b.base = memoryOf(tb)
+	}
 	err = b.e.ConnectMemory(func(m agent.Memory) []dataplane.Port {
 		l := newLane(tb, m)
 		b.region, b.lanes = m.Region, append(b.lanes, l)
