@@ -99,6 +99,9 @@ func (w *Worker) drop(it *item, r packet.Reason) {
 // ErrStopped means that the worker does not run, or not any more.
 var ErrStopped = errors.New("worker has stopped")
 
+// inboxRoom is how many pieces of work an inbox takes before it grows.
+const inboxRoom = 16
+
 // inbox is work for a worker, from any goroutine.
 type inbox struct {
 	full   atomic.Bool

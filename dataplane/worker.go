@@ -117,6 +117,7 @@ func NewWorker(cfg Config) (*Worker, error) {
 		sentNs: make([]uint64, 0, packet.BurstSize),
 		polls:  []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}},
 		done:   make(chan struct{}),
+		inbox:  inbox{list: make([]func(), 0, inboxRoom), work: make([]func(), 0, inboxRoom)},
 	}
 	for i, p := range cfg.Paths {
 		w.lanes[i].Path = p
