@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"path/filepath"
 	"testing"
 	"time"
@@ -60,7 +61,7 @@ func untranslated(reader *flow.Reader, r *record) []byte {
 	shown := r.conv.outside
 	in, _ := packet.Parse(r.out)
 	var q flow.Query
-	readQuery(reader, r.timeNs, r.out, &in, &q)
+	readQuery(reader, r.clockNs, r.out, &in, &q)
 	if tuple, ok := q.Tuple(); ok {
 		shown = tuple
 	}
@@ -78,15 +79,16 @@ func TestMovesAndSwapsChangeNothing(t *testing.T) {
 	for _, way := range []struct {
 		name    string
 		offline bool
-	}{{"offline", true}, {"live", false}} {
+		chains  []string
+	}{{"offline", true, []string{stateful}}, {"live", false, []string{edge, stateful}}} {
 		t.Run(way.name, func(t *testing.T) {
 			if !way.offline {
 				gate.Root(t)
 			}
 			gate.Leaks(t)
-			for _, chain := range []string{edge, stateful} {
+			for _, chain := range way.chains {
 				for _, file := range files {
-					t.Run(filepath.Base(chain)+"/"+filepath.Base(file), func(t *testing.T) { alike(t, chain, file, way.offline) })
+					t.Run(filepath.Base(chain)+"/"+filepath.Base(file), func(t *testing.T) { alike(t, chain, file, way.offline, 4000) })
 				}
 			}
 		})
@@ -94,12 +96,12 @@ func TestMovesAndSwapsChangeNothing(t *testing.T) {
 }
 
 // alike compares a replay in peace with a disturbed one.
-func alike(t *testing.T, chain, file string, offline bool) {
-	const packets, most, rate = 4000, 100, 20_000 // at least 200 ms
+func alike(t *testing.T, chain, file string, offline bool, packets int) {
+	const most, rate = 100, 20_000
 	n := count(t, file)
 	seed := maphash.MakeSeed()
 	opts := Options{Chains: []string{chain}, In: file, Offline: offline, Loop: min((packets+n-1)/n, most)}
-	want, _ := outcomes(t, seed, opts)
+	want, peace := outcomes(t, seed, opts)
 	opts.Workers, opts.MoveEvery, opts.SwapEvery, opts.Rate = 2, 10*time.Millisecond, 50*time.Millisecond, rate
 	got, rep := outcomes(t, seed, opts)
 	if len(got) != len(want) {
@@ -115,6 +117,14 @@ func alike(t *testing.T, chain, file string, offline bool) {
 	}
 	if wrong > 0 {
 		t.Errorf("%d of %d packets differ", wrong, len(got))
+	}
+	for i, f := range rep.Functions {
+		if w := peace.Functions[i]; f.Packets != w.Packets || !maps.Equal(f.Verdicts, w.Verdicts) {
+			t.Errorf("functions counted otherwise: %+v, want %+v", f, w)
+		}
+	}
+	if f, w := rep.Chains[0].Flows, peace.Chains[0].Flows; f != nil && (f.Created != w.Created || f.Replaced != w.Replaced || f.Evicted+f.Refused > 0) {
+		t.Errorf("flows %+v, want %+v", f, w)
 	}
 	if n >= 100 && (rep.Moves.Count < 5 || rep.Swaps.Count < 1 || rep.Workers[0].Received == 0 || rep.Workers[1].Received == 0) {
 		t.Errorf("hardly disturbed: %d moves, %d swaps, workers %+v", rep.Moves.Count, rep.Swaps.Count, rep.Workers)

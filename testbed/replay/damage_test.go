@@ -18,20 +18,37 @@ func underwayTracker(n int) *tracker {
 
 func frame(i int) []byte { return append(make([]byte, 60), byte(i), byte(i>>8)) }
 
-// decide lets the worker decide about packets: seqs as their metadata says,
-// whose bytes are those of frame(i).
-func decide(t *tracker, verdict packet.Verdict, seqs ...uint32) {
-	region := make([]byte, packet.BurstSize*packet.ChunkSize)
+// played is a worker whose frames are those of frame(i).
+type played struct {
+	*watcher
+	region []byte
+}
+
+func watched(t *tracker, worker int) *played {
+	return &played{&watcher{tracker: t, worker: worker}, make([]byte, packet.BurstSize*packet.ChunkSize)}
+}
+
+// burst is packets from port in, by their numbers as their metadata says.
+func (p *played) burst(verdict packet.Verdict, seqs ...uint32) *packet.Burst {
 	b := &packet.Burst{N: uint32(len(seqs))}
 	for k, seq := range seqs {
 		b.Seq[k] = seq
 		b.Out[k] = packet.Outcome{Verdict: verdict, Port: portOut}
 		b.Frames[k] = packet.Frame{Chunk: uint32(k) * packet.ChunkSize, Len: 62}
-		copy(region[k*packet.ChunkSize:], frame(int(seq)))
+		copy(p.region[k*packet.ChunkSize:], frame(int(seq)))
 	}
-	w := &watcher{tracker: t}
-	w.Received(b)
-	w.Decided(b, region)
+	return b
+}
+
+func (p *played) decide(verdict packet.Verdict, seqs ...uint32) {
+	b := p.burst(verdict, seqs...)
+	p.Received(b)
+	p.Decided(b, p.region)
+}
+
+// decide lets the only worker decide about packets.
+func decide(t *tracker, verdict packet.Verdict, seqs ...uint32) {
+	watched(t, 0).decide(verdict, seqs...)
 }
 
 func TestOverwrittenMetadata(t *testing.T) {

@@ -56,23 +56,33 @@ func (d *disturbance) run(f func() error) {
 	d.running.Go(func() {
 		if err := f(); err != nil && !errors.Is(err, dataplane.ErrStopped) {
 			d.mu.Lock()
-			d.failed = errors.Join(d.failed, err)
+			if d.failed == nil {
+				d.failed = err
+			}
 			d.mu.Unlock()
 			d.end(err)
 		}
 	})
 }
 
-// stop ends it, and returns what failed. It may be called again, and without
-// start.
+// stop ends it, and returns what failed first. It may be called again, and
+// without start.
 func (d *disturbance) stop() error {
 	d.halt()
 	d.running.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	err := d.failed
-	d.failed = nil
-	return err
+	return d.failed
+}
+
+// verdict ends the disturbance and says how the sending went, whose result is
+// sent: when a move or swap failed it ended for that.
+func (d *disturbance) verdict(sent error) error {
+	failed := d.stop()
+	if failed == nil || errors.Is(sent, failed) {
+		return sent
+	}
+	return errors.Join(sent, failed)
 }
 
 // balanceEvery is how often the balancer looks at loads.

@@ -12,13 +12,14 @@ import (
 
 // parcel is a packet that is about to be sent.
 type parcel struct {
-	timeNs int64
-	data   []byte
-	cut    bool
-	port   int // that it goes into
-	conv   *conversation
-	form   form
-	s      steered
+	timeNs  int64 // in the capture
+	clockNs int64 // for functions and flow tables
+	data    []byte
+	cut     bool
+	port    int // that it goes into
+	conv    *conversation
+	form    form
+	s       steered
 }
 
 // feed decides what is sent next, and into which port. In a replay of both
@@ -38,6 +39,7 @@ type feed struct {
 	t       *tracker
 	steer   *steering
 	convs   *conversations // nil: nobody needs to know
+	clock   clock
 	twoWay  bool
 	ahead   *parcel
 	ended   bool  // no more will be sent
@@ -74,16 +76,36 @@ func (f *feed) peek() *parcel {
 		f.end(err)
 		return nil
 	}
-	p := &parcel{timeNs: timeNs, data: data, cut: cut}
+	p := &parcel{timeNs: timeNs, clockNs: f.clock.at(timeNs), data: data, cut: cut}
 	if f.convs != nil && !cut {
 		var server bool
-		p.conv, p.form, server = f.convs.of(timeNs, data)
+		p.conv, p.form, server = f.convs.of(p.clockNs, data)
 		if server && f.twoWay {
 			p.port = portOut
 		}
 	}
 	f.ahead = p
 	return p
+}
+
+// clock makes of the capture's time that of functions and flow tables. It is the
+// same, but for silence of more than maxGap, which counts as maxGap: flow tables
+// keep times in 32 bits of milliseconds, and would take what is 50 days old for
+// new. Every flow is over after less.
+type clock struct {
+	lastNs, skipped int64
+	begun           bool
+}
+
+// maxGap is ten days, in ns.
+const maxGap = 10 * 24 * 3600 * 1_000_000_000
+
+func (c *clock) at(timeNs int64) int64 {
+	if gap := timeNs - c.lastNs; c.begun && gap > maxGap {
+		c.skipped += gap - maxGap
+	}
+	c.lastNs, c.begun = timeNs, true
+	return max(timeNs-c.skipped, 0)
 }
 
 // take returns the next packet when it goes into the port, or any for -1, and
@@ -118,7 +140,7 @@ func (t *tracker) mayGo(p *parcel) bool {
 	if t.next-t.first >= window {
 		return false
 	}
-	if t.apart && t.next > t.first && p.timeNs-t.rec(t.first).timeNs > farthest {
+	if t.apart && t.next > t.first && p.clockNs-t.rec(t.first).clockNs > farthest {
 		return false
 	}
 	if p.conv == nil {
@@ -150,7 +172,7 @@ func (t *tracker) learn(r *record, frame []byte) {
 	if result != packet.ParsedIP || r.form == quoting || in.Flags&packet.FlagLaterFrag != 0 {
 		return
 	}
-	readQuery(t.reader, r.timeNs, frame, &in, &t.query)
+	readQuery(t.reader, r.clockNs, frame, &in, &t.query)
 	if tuple, ok := t.query.Tuple(); ok {
 		r.conv.outside, r.conv.translated = tuple, tuple != r.conv.tuple
 	}

@@ -171,7 +171,7 @@ func runInMemory(e *agent.Engine, f *feed, t *tracker, d *disturbance, opts Opti
 		switch {
 		case p == nil:
 			if view.look() && f.ended {
-				return errors.Join(f.stopped, d.stop())
+				return d.verdict(f.stopped)
 			}
 			if vain++; vain < feedSpins {
 				_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // never fails

@@ -195,7 +195,7 @@ func runLive(e *agent.Engine, f *feed, t *tracker, d *disturbance, rep *Report, 
 	}
 	d.start()
 	defer d.stop()
-	if err := errors.Join(l.run(f, t, rep, opts), d.stop()); err != nil {
+	if err := d.verdict(l.run(f, t, rep, opts)); err != nil {
 		return err
 	}
 	for port := range l.senders {

@@ -21,15 +21,7 @@ func TestMutatedCaptures(t *testing.T) {
 	files := gate.Pcaps(t)
 	gate.Root(t)
 	gate.Leaks(t)
-	seed := rand.Uint64()
-	if s := os.Getenv("TEST_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("TEST_SEED=%d", seed)
-	in := mutate(t, rand.New(rand.NewPCG(seed, 0)), files)
+	in := mutate(t, randomly(t), files, 600)
 	var outs, drops [2][]byte
 	for i, offline := range []bool{false, true} {
 		dir := t.TempDir()
@@ -54,6 +46,33 @@ func TestMutatedCaptures(t *testing.T) {
 	}
 }
 
+// Through functions that keep state, moves and swaps change nothing about them
+// either.
+func TestMutatedCapturesMoveAlike(t *testing.T) {
+	files := gate.Pcaps(t)
+	gate.Leaks(t)
+	in := mutate(t, randomly(t), files, 150)
+	t.Run("offline", func(t *testing.T) { alike(t, stateful, in, true, 1) })
+	t.Run("live", func(t *testing.T) {
+		gate.Root(t)
+		alike(t, stateful, in, false, 1)
+	})
+}
+
+// randomly returns a source that TEST_SEED repeats.
+func randomly(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	if s := os.Getenv("TEST_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("TEST_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
 func read(t *testing.T, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -63,8 +82,9 @@ func read(t *testing.T, path string) []byte {
 	return data
 }
 
-// mutate writes a capture of packets from files, most of them spoilt.
-func mutate(t *testing.T, r *rand.Rand, files []string) string {
+// mutate writes a capture of packets from files, at most so many of each, most
+// of them spoilt.
+func mutate(t *testing.T, r *rand.Rand, files []string, most int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "mutated.pcapng")
 	w, err := capture.Create(path)
@@ -77,7 +97,7 @@ func mutate(t *testing.T, r *rand.Rand, files []string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range min(600, 20*len(packets)) {
+		for range min(most, 20*len(packets)) {
 			data := bytes.Clone(packets[r.IntN(len(packets))].Data)
 			for range r.IntN(4) {
 				data[r.IntN(min(len(data), 90))] = byte(r.Uint32())

@@ -135,13 +135,10 @@ func runOffline(e *agent.Engine, f *feed, t *tracker, d *disturbance, rep *Repor
 		opts.Progress(int(t.progress()), f.src.total())
 		return f.ended && t.idle()
 	})
-	if failed := d.stop(); err == nil {
-		err = failed
-	}
 	if err != nil {
 		return err
 	}
-	return f.stopped
+	return d.verdict(f.stopped)
 }
 
 func newMemory(port int, m agent.Memory, t *tracker) memory {

@@ -8,7 +8,7 @@ import (
 	"sfc/bpf"
 )
 
-func TestBalance(t *testing.T) {
+func TestAccountBalances(t *testing.T) {
 	good := Report{Sent: 10, Received: 5, Passed: 2, Dropped: map[string]uint64{"a": 1, "b": 2}}
 	if err := good.Balance(); err != nil {
 		t.Error(err)

@@ -24,14 +24,14 @@ const (
 
 // record follows one packet from the capture to its fate.
 type record struct {
-	timeNs  int64 // the packet's time in the replay
-	data    []byte
-	fate    fate
-	reason  string // when dropped
-	out     []byte // as it came out
-	badIn   bool
-	outPort int  // that it came out of
-	met     bool // the worker has decided
+	timeNs, clockNs int64 // as in parcel
+	data            []byte
+	fate            fate
+	reason          string // when dropped
+	out             []byte // as it came out
+	badIn           bool
+	outPort         int  // that it came out of
+	met             bool // the worker has decided
 	// steered says what the steering program does with it; path means that
 	// a worker decides.
 	steered steered
@@ -150,7 +150,7 @@ func (t *tracker) add(p *parcel) (send bool) {
 	defer t.mu.Unlock()
 	r := t.rec(t.next)
 	*r = record{
-		timeNs: p.timeNs, data: p.data, steered: p.s, badIn: !packet.VerifyChecksums(p.data),
+		timeNs: p.timeNs, clockNs: p.clockNs, data: p.data, steered: p.s, badIn: !packet.VerifyChecksums(p.data),
 		port: p.port, conv: p.conv, form: p.form,
 	}
 	n := t.next

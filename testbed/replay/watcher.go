@@ -22,7 +22,7 @@ func (w *watcher) Received(b *packet.Burst) {
 	defer t.mu.Unlock()
 	for k := range int(b.N) {
 		if n, ok := t.identify(b.InPort[k], b.Seq[k], b.Path); ok {
-			w.lastNs = uint64(t.rec(n).timeNs)
+			w.lastNs = uint64(t.rec(n).clockNs)
 		}
 		b.TimeNs[k] = w.lastNs
 	}
@@ -30,7 +30,7 @@ func (w *watcher) Received(b *packet.Burst) {
 	if t.apart && t.first < t.next {
 		// Elsewhere, packets from before may still be under way: no flow of
 		// theirs must end of old age here.
-		b.NowNs = min(b.NowNs, uint64(t.rec(t.first).timeNs))
+		b.NowNs = min(b.NowNs, uint64(t.rec(t.first).clockNs))
 	}
 }
 
