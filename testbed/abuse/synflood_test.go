@@ -100,7 +100,8 @@ func TestSYNFlood(t *testing.T) {
 			flooded := b.cost()
 			c.unharmed("SYN flood")
 			s, a := flowsOf(b.e), b.account(attack, 0)
-			t.Logf("table of %d flows; %.0f ns a packet without the flood, %.0f with it", table, quiet, flooded)
+			t.Logf("table of %d flows; %.0f ns a packet without the flood (capacity %.1f Mpps), %.0f with it (%.1f Mpps, 70 of 100 the flood's)",
+				table, quiet, 1e3/quiet, flooded, 1e3/flooded)
 			t.Logf("talk: %v", b.account(talk, 0))
 			t.Logf("flood: %v", a)
 			t.Logf("flows: %+v", s)
@@ -117,19 +118,21 @@ func TestSYNFlood(t *testing.T) {
 // TestSYNFloodWhileFlowsMove is the same with two workers between which flows
 // move, and functions that are replaced.
 func TestSYNFloodWhileFlowsMove(t *testing.T) {
-	const table, packets = 16384, 300_000
-	b := newBed(t, bedOptions{chain: stateful(t, table), workers: 2, packets: packets + 10*crowdSize})
+	const table, packets, most = 16384, 300_000, 3_000_000
+	b := newBed(t, bedOptions{chain: stateful(t, table), workers: 2, packets: most + 10*crowdSize})
 	rnd := rand.New(rand.NewPCG(5, 6))
 	c := newCrowd(b, crowdSize)
 	in, out := &flood{rnd: rnd}, &flood{rnd: rnd, outside: true}
 	s := stir(b, hopFirewall, hopNAT, hopStat)
-	mix(c, packets, 70, rnd, func() {
-		if rnd.IntN(2) == 0 {
-			in.offer(b)
-		} else {
-			out.offer(b)
-		}
-	})
+	for sent := 0; sent < packets || sent < most && !s.enough(); sent += 1000 {
+		mix(c, 1000, 70, rnd, func() {
+			if rnd.IntN(2) == 0 {
+				in.offer(b)
+			} else {
+				out.offer(b)
+			}
+		})
+	}
 	b.settle()
 	figures := s.end()
 	c.unharmed("SYN flood while flows move")
@@ -138,7 +141,7 @@ func TestSYNFloodWhileFlowsMove(t *testing.T) {
 	t.Logf("flood: %v", b.account(attack, 0))
 	f := flowsOf(b.e)
 	t.Logf("flows: %+v", f)
-	if s.moves < 50 || s.swaps < 3 || f.evicted == 0 || f.extracted != f.inserted+uint64(s.lost) {
-		t.Errorf("%d moves, %d swaps: nothing was tested; or flows were lost on their way: %+v", s.moves, s.swaps, f)
+	if !s.enough() || f.evicted == 0 || f.extracted != f.inserted+uint64(s.lost) {
+		t.Errorf("nothing was tested, or flows were lost on their way: %+v", f)
 	}
 }

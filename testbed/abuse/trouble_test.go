@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sfc/ctrl/agent"
@@ -17,10 +18,12 @@ type trouble struct {
 	b     *bed
 	stop  chan struct{}
 	wg    sync.WaitGroup
-	moves int
-	flows int // that moved
-	lost  int // that found no room at their new owner
-	swaps int
+	moves atomic.Int64
+	swaps atomic.Int64
+
+	// To be read when it has ended.
+	flows int           // that moved
+	lost  int           // that found no room at their new owner
 	hold  time.Duration // the longest of a swap
 }
 
@@ -43,7 +46,7 @@ func (t *trouble) move() {
 			return
 		}
 		if r.From != r.To {
-			t.moves++
+			t.moves.Add(1)
 			t.flows += r.Flows
 			t.lost += r.Refused
 		}
@@ -60,7 +63,7 @@ func (t *trouble) swap(hops []int) {
 			var r *agent.SwapReport
 			r, err = t.b.e.Swap(0, hop, agent.SwapOptions{Module: file, Probation: 10 * time.Millisecond})
 			if err == nil {
-				t.swaps++
+				t.swaps.Add(1)
 				for _, h := range r.Holds {
 					t.hold = max(t.hold, h)
 				}
@@ -83,6 +86,9 @@ func (t *trouble) over(d time.Duration) bool {
 	}
 }
 
+// enough says that there was some trouble: on a busy machine it takes its time.
+func (t *trouble) enough() bool { return t.moves.Load() >= 20 && t.swaps.Load() >= 2 }
+
 // end stops the trouble and says what there was.
 func (t *trouble) end() string {
 	t.b.tb.Helper()
@@ -91,6 +97,6 @@ func (t *trouble) end() string {
 	holds, err := t.b.e.Holds()
 	check(t.b.tb, err)
 	return fmt.Sprintf("%d moves of %d flows (%d refused), %d swaps (longest hold %v), %d packets held: p50 %v, p99 %v, max %v",
-		t.moves, t.flows, t.lost, t.swaps, t.hold.Round(time.Microsecond), holds.TotalCount(),
+		t.moves.Load(), t.flows, t.lost, t.swaps.Load(), t.hold.Round(time.Microsecond), holds.TotalCount(),
 		time.Duration(holds.ValueAtQuantile(50)), time.Duration(holds.ValueAtQuantile(99)), time.Duration(holds.Max()))
 }
