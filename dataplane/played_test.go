@@ -104,6 +104,7 @@ func (p *playedPort) Flush() bool {
 		n = min(p.stuck(len(p.tx)), len(p.tx))
 	}
 	for _, f := range p.tx[:n] {
+		clear(f.Bytes(p.b.region)) // somebody else's from now on
 		p.pool.Put(f.Chunk)
 	}
 	p.sent.Add(uint64(n))
