@@ -295,18 +295,24 @@ uint32_t sfc_chain_tick(struct sfc_chain *c, uint64_t now_ns)
 }
 
 /* Tells function h that the flows in these slots have ended. It sees what it
- * knows of them: what is under way from another version comes first. */
+ * knows of them: what is under way from another version comes first. All calls
+ * for as many flows as a burst has packets share one deadline: flows end in
+ * their thousands. */
 static int flow_end(struct sfc_hop *hop, const uint32_t *slots, uint32_t n)
 {
 	int rc = SFC_OK;
 	for (uint32_t k = 0; k < n && rc == SFC_OK; k += SFC_BURST) {
 		uint32_t m = n - k < SFC_BURST ? n - k : SFC_BURST;
-		if (unlikely(hop->migration != NULL))
-			rc = sfc_migrate(hop, slots + k, m);
-		for (uint32_t j = 0; j < m && rc == SFC_OK; j++) {
+		wasm_trap_t *trap = NULL;
+		wasmtime_error_t *e = NULL;
+		if (unlikely(hop->migration != NULL) && (rc = sfc_migrate(hop, slots + k, m)) != SFC_OK)
+			break;
+		sfc_deadline_start(hop->inst, hop->budget_ns);
+		for (uint32_t j = 0; j < m && !e && !trap; j++) {
 			wasmtime_val_raw_t arg = { .i32 = (int32_t)slots[k + j] };
-			rc = call(hop, &hop->inst->flow_end, &arg);
+			e = wasmtime_func_call_unchecked(hop->inst->ctx, &hop->inst->flow_end, &arg, 1, &trap);
 		}
+		rc = sfc_call_end(hop, e, trap);
 	}
 	return rc;
 }

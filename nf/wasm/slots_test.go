@@ -76,3 +76,21 @@ func TestSlotsRefused(t *testing.T) {
 		}
 	}
 }
+
+// Many flows end at once: one deadline holds for all that are told in a row,
+// however little each of them takes.
+func TestFlowEndsShareADeadline(t *testing.T) {
+	f := newFixture(t, fixtureOptions{group: GroupOptions{Flows: 1000}}, "slow_flow_end")
+	f.group.FlowEnd([]uint32{0})
+	if n := f.group.Stats()[0].Overruns; n != 0 {
+		t.Fatalf("%d overruns by one flow", n)
+	}
+	slots := make([]uint32, packet.BurstSize)
+	for i := range slots {
+		slots[i] = uint32(i)
+	}
+	f.group.FlowEnd(slots)
+	if n := f.group.Stats()[0].Overruns; n != 1 {
+		t.Errorf("%d overruns by %d flows, want 1", n, len(slots))
+	}
+}
