@@ -15,7 +15,7 @@ import (
 
 func newReplay(e env) *cobra.Command {
 	var opts replay.Options
-	var rate, clock, rebalance string
+	var rate, clock, rebalance, swap string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "replay --chain FILE --in CAPTURE",
@@ -64,11 +64,13 @@ when not or when the replay could not run, 2 for a wrong command line.`,
 				return &usageError{errors.New("--rate paces packets on a wire, which an offline replay has none of: drop one of the two"), cmd.CommandPath()}
 			}
 			opts.Rate, opts.Clock = n, replay.Clock(clock)
-			if err := parseRebalance(rebalance, &opts); err != nil {
-				return &usageError{err, cmd.CommandPath()}
+			if opts.Balance = rebalance == "auto"; !opts.Balance {
+				if opts.MoveEvery, err = parseEvery("--rebalance-every", rebalance, "10ms, or auto"); err != nil {
+					return &usageError{err, cmd.CommandPath()}
+				}
 			}
-			if f := cmd.Flags().Lookup("swap-every"); f.Changed && opts.SwapEvery <= 0 {
-				return &usageError{fmt.Errorf("--swap-every %v: give a time above 0, such as 50ms", opts.SwapEvery), cmd.CommandPath()}
+			if opts.SwapEvery, err = parseEvery("--swap-every", swap, "50ms"); err != nil {
+				return &usageError{err, cmd.CommandPath()}
 			}
 			if err := opts.Validate(); err != nil {
 				return &usageError{err, cmd.CommandPath()}
@@ -87,7 +89,7 @@ when not or when the replay could not run, 2 for a wrong command line.`,
 	f.StringVar(&clock, "clock", string(replay.ClockCapture), "time that functions see: capture or wall")
 	f.IntVar(&opts.Workers, "workers", 1, "workers that share the flows, each on a core of its own")
 	f.StringVar(&rebalance, "rebalance-every", "", "move flows between workers so often, such as 10ms, or auto: when load asks for it")
-	f.DurationVar(&opts.SwapEvery, "swap-every", 0, "replace a function, each in turn, so often, such as 50ms")
+	f.StringVar(&swap, "swap-every", "", "replace a function, each in turn, so often, such as 50ms")
 	f.BoolVar(&opts.Offline, "offline", false, "run without root and kernel")
 	f.BoolVar(&opts.Generic, "generic", false, "attach XDP in generic mode (slower; native is the default)")
 	f.BoolVar(&opts.Keep, "keep", false, "leave the namespaces sfc-client, sfc-engine and sfc-server behind")
@@ -104,21 +106,16 @@ when not or when the replay could not run, 2 for a wrong command line.`,
 	return cmd
 }
 
-// parseRebalance reads how often flows move: a time, auto, or "" for never.
-func parseRebalance(s string, opts *replay.Options) error {
-	switch s {
-	case "":
-		return nil
-	case "auto":
-		opts.Balance = true
-		return nil
+// parseEvery reads how often something is done; "" is never.
+func parseEvery(flag, s, such string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
 	}
 	every, err := time.ParseDuration(s)
 	if err != nil || every <= 0 {
-		return fmt.Errorf("--rebalance-every %q: give a time above 0, such as 10ms, or auto", s)
+		return 0, fmt.Errorf("%s %q: give a time above 0, such as %s", flag, s, such)
 	}
-	opts.MoveEvery = every
-	return nil
+	return every, nil
 }
 
 // runReplay replays with progress and the functions' events on stderr and the
