@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -214,7 +215,8 @@ func TestGeneratorFrames(t *testing.T) {
 	} {
 		packet.SetChecksums(frame)
 		const flows = 8192
-		g, err := OpenGenerator(loopback, GeneratorOptions{Frame: frame, Flows: flows})
+		spread := strings.HasPrefix(name, "tcp")
+		g, err := OpenGenerator(loopback, GeneratorOptions{Frame: frame, Flows: flows, Spread: spread})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -222,7 +224,7 @@ func TestGeneratorFrames(t *testing.T) {
 			src  [16]byte
 			port uint16
 		}
-		seen := map[flow]bool{}
+		seen, to := map[flow]bool{}, map[[16]byte]bool{}
 		for range flows {
 			opts := ebpf.RunOptions{Data: slices.Concat(make([]byte, min(len(frame), 64)), frame[min(len(frame), 64):]), DataOut: make([]byte, len(frame))}
 			if _, err := g.objs.Generate.Run(&opts); err != nil {
@@ -232,10 +234,13 @@ func TestGeneratorFrames(t *testing.T) {
 			if result != packet.ParsedIP || !packet.VerifyChecksums(opts.DataOut) {
 				t.Fatalf("%s: %v, wrong checksum, or both\n%x", name, result, opts.DataOut)
 			}
-			seen[flow{in.Src, in.SrcPort}] = true
+			seen[flow{in.Src, in.SrcPort}], to[in.Dst] = true, true
 		}
 		if len(seen) != flows {
 			t.Errorf("%s: %d flows, want %d", name, len(seen), flows)
+		}
+		if want := map[bool]int{false: 1, true: flows / 4096}[spread]; len(to) != want {
+			t.Errorf("%s: to %d addresses, want %d", name, len(to), want)
 		}
 		if err := g.Close(); err != nil {
 			t.Error(err)

@@ -21,11 +21,13 @@ const volatile u32 gen_flow_mask; /* number of flows - 1; a power of two - 1 */
 
 /* Where the fields of a flow are, by offset, and what the template has there. */
 const volatile u32 gen_addr_at; /* last 4 bytes of the source address */
+const volatile u32 gen_to_at;   /* last 4 bytes of the destination address; 0: it stays */
 const volatile u32 gen_port_at; /* source port */
 const volatile u32 gen_ip_sum_at; /* header checksum; 0: IPv6, none */
 const volatile u32 gen_l4_sum_at; /* 0: UDP without a checksum */
 const volatile u8 gen_udp;      /* a sum of 0 is sent as 0xffff */
 const volatile u32 gen_addr;
+const volatile u32 gen_to;
 const volatile u16 gen_port;
 const volatile u16 gen_ip_sum;
 const volatile u16 gen_l4_sum;
@@ -69,7 +71,7 @@ static __always_inline u16 update(u16 sum, u32 old, u32 new)
 SEC("xdp")
 int generate(struct xdp_md *ctx)
 {
-	u32 zero = 0, flow, addr;
+	u32 zero = 0, flow, addr, to;
 	u8 *data = ptr(ctx->data);
 	struct gen_state *s = bpf_map_lookup_elem(&state, &zero);
 	u16 port, sum;
@@ -90,15 +92,22 @@ int generate(struct xdp_md *ctx)
 		*(u64 *)(data + i * 8) = gen_header[i];
 	}
 	addr = gen_addr + (flow >> PORT_BITS);
+	to = gen_to;
 	port = gen_port + (flow & ((1 << PORT_BITS) - 1));
 	PUT(u32, gen_addr_at, bswap32(addr));
+	if (gen_to_at) {
+		to += flow >> PORT_BITS;
+		PUT(u32, gen_to_at, bswap32(to));
+	}
 	PUT(u16, gen_port_at, bswap16(port));
 	if (gen_ip_sum_at) {
 		sum = update(gen_ip_sum, gen_addr, addr);
+		sum = update(sum, gen_to, to);
 		PUT(u16, gen_ip_sum_at, bswap16(sum));
 	}
 	if (gen_l4_sum_at) {
 		sum = update(gen_l4_sum, gen_addr, addr);
+		sum = update(sum, gen_to, to);
 		sum = update(sum, gen_port | 0xffff0000, port | 0xffff0000);
 		if (!sum && gen_udp)
 			sum = 0xffff;

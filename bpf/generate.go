@@ -37,6 +37,9 @@ type GeneratorOptions struct {
 	// n%4096 to the template's source port and n/4096 to its source address,
 	// and they come in a scattered order. Default 1.
 	Flows int
+	// Spread adds n/4096 to the destination address as well: flows with the
+	// same ports differ in both, so that one address can stand for all sources.
+	Spread bool
 	// Repeat is the number of frames per system call. Each call sleeps some
 	// 25 ms before it starts, so that small numbers leave the link idle; a call
 	// cannot be stopped. Default 2^22.
@@ -76,7 +79,7 @@ func OpenGenerator(ifindex int, o GeneratorOptions) (_ *Generator, err error) {
 		return nil, fmt.Errorf("read the generator object: %w", err)
 	}
 	v := &specs.generateVariableSpecs
-	if err := errors.Join(setTemplate(v, o.Frame), v.GenIfindex.Set(uint32(ifindex)), v.GenFlowMask.Set(uint32(o.Flows-1))); err != nil {
+	if err := errors.Join(setTemplate(v, o.Frame, o.Spread), v.GenIfindex.Set(uint32(ifindex)), v.GenFlowMask.Set(uint32(o.Flows-1))); err != nil {
 		return nil, err
 	}
 	g := &Generator{frame: slices.Clone(o.Frame), repeat: o.Repeat}
@@ -87,15 +90,19 @@ func OpenGenerator(ifindex int, o GeneratorOptions) (_ *Generator, err error) {
 }
 
 // setTemplate sets the constants that describe the template.
-func setTemplate(v *generateVariableSpecs, frame []byte) error {
+func setTemplate(v *generateVariableSpecs, frame []byte, spread bool) error {
 	in, result := packet.Parse(frame)
 	if result != packet.ParsedIP || in.L4 == 0 || in.Flags&packet.FlagFragment != 0 ||
 		in.Proto != packet.ProtoTCP && in.Proto != packet.ProtoUDP || len(frame) > maxTemplate {
 		return fmt.Errorf("%w: the generator's template (%d bytes, %v) is not a whole TCP or UDP packet of at most %d bytes", ErrConfig, len(frame), result, maxTemplate)
 	}
-	addrAt, ipSumAt, l4SumAt := in.L3+20, uint16(0), in.L4+16
+	addrAt, toAt, ipSumAt, l4SumAt := in.L3+20, in.L3+36, uint16(0), in.L4+16
 	if in.Flags&packet.FlagIPv4 != 0 {
-		addrAt, ipSumAt = in.L3+12, in.L3+10
+		addrAt, toAt, ipSumAt = in.L3+12, in.L3+16, in.L3+10
+	}
+	to := binary.BigEndian.Uint32(frame[toAt:])
+	if !spread {
+		toAt = 0
 	}
 	at16 := func(at uint16) uint16 { return binary.BigEndian.Uint16(frame[at:]) }
 	udp := in.Proto == packet.ProtoUDP
@@ -125,6 +132,7 @@ func setTemplate(v *generateVariableSpecs, frame []byte) error {
 	return errors.Join(
 		v.GenHeader.Set(header), v.GenHeaderWords.Set(uint32(words)),
 		v.GenAddrAt.Set(uint32(addrAt)), v.GenAddr.Set(binary.BigEndian.Uint32(frame[addrAt:])),
+		v.GenToAt.Set(uint32(toAt)), v.GenTo.Set(to),
 		v.GenPortAt.Set(uint32(in.L4)), v.GenPort.Set(in.SrcPort),
 		v.GenIpSumAt.Set(uint32(ipSumAt)), v.GenIpSum.Set(ipSum),
 		v.GenL4SumAt.Set(uint32(l4SumAt)), v.GenL4Sum.Set(l4Sum),

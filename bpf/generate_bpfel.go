@@ -36,6 +36,8 @@ const (
 	generateVarGenL4SumAt     = "gen_l4_sum_at"
 	generateVarGenPort        = "gen_port"
 	generateVarGenPortAt      = "gen_port_at"
+	generateVarGenTo          = "gen_to"
+	generateVarGenToAt        = "gen_to_at"
 	generateVarGenUdp         = "gen_udp"
 )
 
@@ -107,6 +109,8 @@ type generateVariableSpecs struct {
 	GenL4SumAt     *ebpf.VariableSpec `ebpf:"gen_l4_sum_at"`
 	GenPort        *ebpf.VariableSpec `ebpf:"gen_port"`
 	GenPortAt      *ebpf.VariableSpec `ebpf:"gen_port_at"`
+	GenTo          *ebpf.VariableSpec `ebpf:"gen_to"`
+	GenToAt        *ebpf.VariableSpec `ebpf:"gen_to_at"`
 	GenUdp         *ebpf.VariableSpec `ebpf:"gen_udp"`
 }
 
@@ -155,6 +159,8 @@ type generateVariables struct {
 	GenL4SumAt     *ebpf.Variable `ebpf:"gen_l4_sum_at"`
 	GenPort        *ebpf.Variable `ebpf:"gen_port"`
 	GenPortAt      *ebpf.Variable `ebpf:"gen_port_at"`
+	GenTo          *ebpf.Variable `ebpf:"gen_to"`
+	GenToAt        *ebpf.Variable `ebpf:"gen_to_at"`
 	GenUdp         *ebpf.Variable `ebpf:"gen_udp"`
 }
 
