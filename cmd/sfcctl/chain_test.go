@@ -132,6 +132,7 @@ func TestChainValidateReturn(t *testing.T) {
 func TestExamples(t *testing.T) {
 	for file, want := range map[string]string{
 		"edge.yaml":     "chain demo/edge is valid: 4 functions",
+		"nat.yaml":      "chain demo/nat is valid: 3 functions",
 		"stateful.yaml": "chain demo/stateful is valid: 4 functions",
 	} {
 		got := sfcctl(t, "chain", "validate", "--ports", "in,out", filepath.Join("..", "..", "testbed", "examples", file))
