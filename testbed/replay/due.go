@@ -8,7 +8,7 @@ type dueFrame struct {
 	orphan  *orphan // nobody knows which packet it is
 	port    uint16  // that it went into, as its metadata says
 	seq     uint32  // as its metadata says
-	worker  int     // that sent it
+	group   uint64  // frames of one group keep their order
 	hash    uint64  // of its bytes
 	skipped bool    // one that its worker sent later came out before
 }
@@ -18,8 +18,8 @@ type dueQueue struct{ q []dueFrame }
 
 func (q *dueQueue) push(d dueFrame) { q.q = append(q.q, d) }
 
-// take removes the first frame with this hash; late says that one which the
-// same worker sent after it had come out before.
+// take removes the first frame with this hash; late says that one of the same
+// group behind it had come out before.
 func (q *dueQueue) take(hash uint64) (d dueFrame, late, ok bool) {
 	i := slices.IndexFunc(q.q, func(d dueFrame) bool { return d.hash == hash })
 	if i < 0 {
@@ -27,7 +27,7 @@ func (q *dueQueue) take(hash uint64) (d dueFrame, late, ok bool) {
 	}
 	d = q.q[i]
 	for k := range i {
-		if q.q[k].worker == d.worker {
+		if q.q[k].group == d.group {
 			q.q[k].skipped = true
 		}
 	}

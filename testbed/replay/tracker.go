@@ -171,7 +171,10 @@ func (t *tracker) add(p *parcel) (send bool) {
 		e.told[p.s.verdict.String()]++
 	}
 	if p.s.verdict == steerForward {
-		t.fwd[p.s.to].push(dueFrame{n: n, hash: t.hash(p.data)})
+		// The kernel shows a packet socket frames of types that nobody else
+		// wants later than others that came with them: order is kept within a
+		// type (__netif_receive_skb_list_core).
+		t.fwd[p.s.to].push(dueFrame{n: n, hash: t.hash(p.data), group: t.hash(p.data[:packet.EtherLen])})
 	}
 	return true
 }

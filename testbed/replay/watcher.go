@@ -40,7 +40,7 @@ func (w *watcher) Decided(b *packet.Burst, region []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for k := range int(b.N) {
-		d := dueFrame{worker: w.worker, port: b.InPort[k], seq: b.Seq[k]}
+		d := dueFrame{group: uint64(w.worker), port: b.InPort[k], seq: b.Seq[k]}
 		var r *record
 		if n, ok := t.identify(d.port, d.seq, b.Path); ok {
 			r, d.n = t.rec(n), n
