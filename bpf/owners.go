@@ -15,7 +15,8 @@ const (
 	// DefaultPinBytes is enough for 100,000 pins.
 	DefaultPinBytes = 8 << 20
 	pinBucketBytes  = 128 // struct sfc_pins in steer_meta.h
-	minPinBytes     = 8 * pinBucketBytes
+	pinReach        = 11  // PIN_REACH - 1
+	minPinBytes     = (pinReach + 1) * pinBucketBytes
 	maxPinBytes     = 1 << 20 * pinBucketBytes
 )
 
@@ -51,11 +52,15 @@ func (c *Config) validateOwners() error {
 			return fmt.Errorf("%w: path %d belongs to chain %d: there are %d from 0 on", ErrConfig, path, chain, max(len(c.Chains), 1))
 		}
 	}
-	if n := c.PinBytes; n != 0 && (n < minPinBytes || n > maxPinBytes || n&(n-1) != 0) {
-		return fmt.Errorf("%w: %d bytes for pins: choose a power of two from %d to %d", ErrConfig, n, minPinBytes, maxPinBytes)
+	if n := c.PinBytes; n != 0 && (n < minPinBytes || n > maxPinBytes || n%pinBucketBytes != 0) {
+		return fmt.Errorf("%w: %d bytes for pins: choose a multiple of %d from %d to %d", ErrConfig, n, pinBucketBytes, minPinBytes, maxPinBytes)
 	}
 	return nil
 }
+
+// pinHomes is how many of so many buckets keys may have as their home; 0 without
+// a table.
+func pinHomes(buckets uint32) uint32 { return max(buckets, pinReach) - pinReach }
 
 // pinned reports whether any chain has pins.
 func (c *Config) pinned() bool {

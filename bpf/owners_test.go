@@ -286,7 +286,7 @@ func TestOwnerConfigErrors(t *testing.T) {
 		"chains":           {Chains: make([]ChainConfig, MaxChains+1)},
 		"path of no chain": {Chains: make([]ChainConfig, 2), PathChain: []uint16{0, 2}},
 		"path, no chains":  {PathChain: []uint16{1}},
-		"odd pins":         {PinBytes: 3 * pinBucketBytes << 4},
+		"odd pins":         {PinBytes: 100*pinBucketBytes + 8},
 		"few pins":         {PinBytes: pinBucketBytes},
 		"many pins":        {PinBytes: 2 * maxPinBytes},
 	} {

@@ -116,8 +116,8 @@ func TestPinsThatSpill(t *testing.T) {
 		}
 		mustInsert(t, pins, key^(others+1), steer.PinValue(0, 0, 1)) // the same high half: the same home
 	}
-	if others != 40 {
-		t.Errorf("%d entries of one home, want 40", others)
+	if others != 60 {
+		t.Errorf("%d entries of one home, want 60", others)
 	}
 	if _, meta = agreeOn(t, s, table, placing, dns4); meta.Bucket != own {
 		t.Errorf("full of others: bucket %d, want %d", meta.Bucket, own)

@@ -120,7 +120,7 @@ func (s *Steering) setConstants(v *steerVariableSpecs, i int, l *layout) error {
 		v.CfgWorkers.Set(uint32(s.config.Workers)),
 		v.CfgChains.Set(uint32(len(s.config.Chains))),
 		v.CfgPins.Set(pins),
-		v.CfgPinMask.Set(s.owners.pins.MaxEntries()-1),
+		v.CfgPinHomes.Set(pinHomes(s.owners.pins.MaxEntries())),
 		v.TblWords.Set(l.words),
 		v.TblClaim.Set(l.claim),
 		v.TblSport.Set(l.sport),

@@ -67,7 +67,7 @@ const (
 	steerVarCfgKey0      = "cfg_key0"
 	steerVarCfgKey1      = "cfg_key1"
 	steerVarCfgMaxFrame  = "cfg_max_frame"
-	steerVarCfgPinMask   = "cfg_pin_mask"
+	steerVarCfgPinHomes  = "cfg_pin_homes"
 	steerVarCfgPins      = "cfg_pins"
 	steerVarCfgPort      = "cfg_port"
 	steerVarCfgUnmatched = "cfg_unmatched"
@@ -156,7 +156,7 @@ type steerVariableSpecs struct {
 	CfgKey0      *ebpf.VariableSpec `ebpf:"cfg_key0"`
 	CfgKey1      *ebpf.VariableSpec `ebpf:"cfg_key1"`
 	CfgMaxFrame  *ebpf.VariableSpec `ebpf:"cfg_max_frame"`
-	CfgPinMask   *ebpf.VariableSpec `ebpf:"cfg_pin_mask"`
+	CfgPinHomes  *ebpf.VariableSpec `ebpf:"cfg_pin_homes"`
 	CfgPins      *ebpf.VariableSpec `ebpf:"cfg_pins"`
 	CfgPort      *ebpf.VariableSpec `ebpf:"cfg_port"`
 	CfgUnmatched *ebpf.VariableSpec `ebpf:"cfg_unmatched"`
@@ -229,7 +229,7 @@ type steerVariables struct {
 	CfgKey0      *ebpf.Variable `ebpf:"cfg_key0"`
 	CfgKey1      *ebpf.Variable `ebpf:"cfg_key1"`
 	CfgMaxFrame  *ebpf.Variable `ebpf:"cfg_max_frame"`
-	CfgPinMask   *ebpf.Variable `ebpf:"cfg_pin_mask"`
+	CfgPinHomes  *ebpf.Variable `ebpf:"cfg_pin_homes"`
 	CfgPins      *ebpf.Variable `ebpf:"cfg_pins"`
 	CfgPort      *ebpf.Variable `ebpf:"cfg_port"`
 	CfgUnmatched *ebpf.Variable `ebpf:"cfg_unmatched"`

@@ -26,7 +26,7 @@
 
 /* Pins: dataplane/steer/pins.go. */
 #define PINS_PER_BUCKET 5
-#define PIN_REACH 8 /* an entry is in its home bucket or one of the next seven */
+#define PIN_REACH 12 /* an entry is in its home bucket or one of the next eleven */
 #define PIN_CHAIN 0x9e3779b97f4a7c15ULL /* tells tuples of chains apart */
 
 /* Policies for what no path claims: classify.Policy. */
@@ -44,7 +44,7 @@ const volatile u64 cfg_key1;
 const volatile u32 cfg_workers;  /* with one, nobody is looked for */
 const volatile u32 cfg_chains;   /* the row of owners behind those of chains */
 const volatile u8 cfg_pins;      /* some chain has pins */
-const volatile u32 cfg_pin_mask; /* buckets of map pins, minus 1 */
+const volatile u32 cfg_pin_homes; /* buckets of map pins that are homes of keys */
 
 /* The shape of the table. Offsets are in bytes into the value of map tables;
  * TBL_NONE marks a dimension that no rule looks at. An address dimension has

@@ -23,14 +23,14 @@ __separate int pinned(u64 hash, u32 chain)
 
 	if (!key)
 		key = 1; /* 0 marks an entry that has none */
-	home = key >> 32;
+	home = (key >> 32) * cfg_pin_homes >> 32;
 	for (u32 i = 0; i < PIN_REACH; i++) {
 		const struct sfc_pins *b;
 
-		at = (home + i) & cfg_pin_mask;
+		at = home + i;
 		b = bpf_map_lookup_elem(&pins, &at);
 		if (!b)
-			return -1; /* cannot happen: the mask is that of the map */
+			return -1; /* cannot happen: that many follow every home */
 		_Pragma("clang loop unroll(full)") for (int k = 0; k < PINS_PER_BUCKET; k++) {
 			if (load_once(b->e[k].key) != key)
 				continue;

@@ -49,7 +49,7 @@ func (e *Engine) holders() (n int) {
 // fairPins is a size in bytes up to which the table of pins has room for all
 // tuples that flows may have. A larger one is for one tuple a flow, which is
 // what translations need: two fill it further.
-const fairPins = 64 << 20
+const fairPins = 32 << 20
 
 // pinBytes is the size of the table of pins.
 func (e *Engine) pinBytes() int {

@@ -47,7 +47,7 @@ func (s shared) load(t *testing.T, g *rig, slot uint32, n uint16) {
 		t.Fatal(got)
 	}
 	for k := range uint64(2) {
-		key := uint64(n)<<32 | k + 1
+		key := (uint64(n)*2 + k + 1) * 0x9e3779b97f4a7c15 // spread as hashes are
 		if s.claims.Insert(key, 1) != steer.PinOK || !g.t.Claim(slot, key) {
 			t.Fatal("not claimed")
 		}

@@ -3,18 +3,19 @@ package steer
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 	"runtime"
 	"sync/atomic"
 )
 
 // Geometry of [Pins]: a bucket is two cache lines, an entry may lie in its
-// home bucket or one of the reach behind it.
+// home bucket or one of the reach behind it. The last reach buckets are nobody's
+// home.
 const (
 	pinBucketBytes = 128
 	pinEntries     = 5
-	pinReach       = 7
+	pinReach       = 11
 	minPinBuckets  = pinReach + 1
+	pinPage        = 32 // buckets of 4 KiB
 	maxPinBuckets  = 1 << 20
 )
 
@@ -47,7 +48,7 @@ func (s PinStatus) String() string {
 // second holds what functions claim for their flows, such as the external
 // address and port of a translation.
 //
-// Memory: a power of two of buckets, little-endian, as in struct sfc_pins of
+// Memory: any number of buckets, little-endian, as in struct sfc_pins of
 // nf/wasm/pins.h and map pins of bpf/steer_maps.h:
 //
 //	u32 lock          held by a writer of a key whose home this is
@@ -58,8 +59,9 @@ func (s PinStatus) String() string {
 //	    u32 refs      how many hold it; guarded by the lock of the key's home
 //	    u32 gen       odd while the entry is in use, even while it is free
 //
-// The home of a key is the bucket (key >> 32) & mask. Keys are hashes with a
-// secret: whoever chooses what is hashed cannot choose where it goes.
+// The home of a key is the bucket (key >> 32) * homes >> 32, where homes is the
+// number of buckets less the reach. Keys are hashes with a secret: whoever
+// chooses what is hashed cannot choose where it goes.
 //
 // A writer takes the lock of the key's home, which covers the life of every
 // entry with that home, wherever it lies. A place is taken by making gen odd,
@@ -73,7 +75,7 @@ func (s PinStatus) String() string {
 // Safe for concurrent use.
 type Pins struct {
 	buckets []pinBucket
-	mask    uint64
+	homes   uint64
 	share   *pinShare
 }
 
@@ -100,13 +102,12 @@ type pinShare struct {
 	full  atomic.Uint64
 }
 
-// PinsSize returns the bytes of memory for so many entries. At that number at
-// most 40 of 100 places are taken; up to 50 no key in a million finds none within
-// reach, of 100 keys that come and go in a table that is full to 60 one in 30,000,
-// to 70 one in 900. No table is larger than 128 MiB, 5.2 million places.
+// PinsSize returns the bytes of memory for so many entries, whole pages. At that
+// number 55 of 100 places are taken, and no key in a million finds none within
+// reach. No table is larger than 128 MiB, 5.2 million places.
 func PinsSize(entries int) int {
-	buckets := min(max((entries*5/2+pinEntries-1)/pinEntries, minPinBuckets), maxPinBuckets)
-	return pinBucketBytes << bits.Len(uint(buckets-1))
+	buckets := min((entries*20/11+pinEntries-1)/pinEntries+pinReach, maxPinBuckets)
+	return (buckets + pinPage - 1) / pinPage * pinPage * pinBucketBytes
 }
 
 // NewPins makes an empty table in mem, which is 8-byte aligned and has
@@ -114,22 +115,22 @@ func PinsSize(entries int) int {
 // everything: see [Pins.Share].
 func NewPins(mem []byte) (*Pins, error) {
 	n := len(mem) / pinBucketBytes
-	if n < minPinBuckets || n > maxPinBuckets || len(mem)%pinBucketBytes != 0 || n&(n-1) != 0 {
-		return nil, fmt.Errorf("pins: %d bytes: want a power of two of buckets of %d bytes, %d to %d of them, as PinsSize says", len(mem), pinBucketBytes, minPinBuckets, maxPinBuckets)
+	if n < minPinBuckets || n > maxPinBuckets || len(mem)%pinBucketBytes != 0 {
+		return nil, fmt.Errorf("pins: %d bytes: want buckets of %d bytes, %d to %d of them, as PinsSize says", len(mem), pinBucketBytes, minPinBuckets, maxPinBuckets)
 	}
 	buckets, ok := pinBucketsOf(mem)
 	if !ok {
 		return nil, errors.New("pins: memory is not aligned to 8 bytes")
 	}
 	clear(mem)
-	return &Pins{buckets: buckets, mask: uint64(n - 1), share: &pinShare{most: uint64(n * pinEntries)}}, nil
+	return &Pins{buckets: buckets, homes: uint64(n - pinReach), share: &pinShare{most: uint64(n * pinEntries)}}, nil
 }
 
 // Share returns the same table with an account of its own, for at most most
 // entries at a time: one per chain, so that no tenant can fill the table for
 // the others. What was inserted through a share is released through it.
 func (p *Pins) Share(most int) *Pins {
-	return &Pins{buckets: p.buckets, mask: p.mask, share: &pinShare{most: uint64(max(most, 0))}}
+	return &Pins{buckets: p.buckets, homes: p.homes, share: &pinShare{most: uint64(max(most, 0))}}
 }
 
 // PinKey is the key of a tuple of a chain; hash is its
@@ -215,14 +216,14 @@ func (p *Pins) place(home uint64) (*pinEntry, uint64) {
 	for {
 		best, most := uint64(0), p.buckets[home].free()
 		for d := uint64(1); d <= pinReach && (best != 0 || most == 0); d++ {
-			if n := p.buckets[(home+d)&p.mask].free(); n > most {
+			if n := p.buckets[home+d].free(); n > most {
 				best, most = d, n
 			}
 		}
 		if most == 0 {
 			return nil, 0
 		}
-		b := &p.buckets[(home+best)&p.mask]
+		b := &p.buckets[home+best]
 		for i := range b.e {
 			e := &b.e[i]
 			if g := e.gen.Load(); g&1 == 0 && e.gen.CompareAndSwap(g, g+1) {
@@ -264,7 +265,7 @@ func (p *Pins) Lookup(key uint64) (value uint64, ok bool) {
 	key = nonZero(key)
 	home := p.home(key)
 	for d := uint64(0); d <= pinReach; d++ {
-		b := &p.buckets[(home+d)&p.mask]
+		b := &p.buckets[home+d]
 		for i := range b.e {
 			e := &b.e[i]
 			if e.key.Load() != key {
@@ -295,7 +296,7 @@ func (p *Pins) Live() int { return int(p.share.live.Load()) }
 // key had another value, and because there was no room.
 func (p *Pins) Refused() (taken, full uint64) { return p.share.taken.Load(), p.share.full.Load() }
 
-func (p *Pins) home(key uint64) uint64 { return key >> 32 & p.mask }
+func (p *Pins) home(key uint64) uint64 { return key >> 32 * p.homes >> 32 }
 
 // spins is how often a writer looks at a lock before it lets others run: a
 // critical section is some fifty instructions, unless its thread was
@@ -317,7 +318,7 @@ func (p *Pins) lock(home uint64) *pinBucket {
 // it lies.
 func (p *Pins) find(home, key uint64) (*pinEntry, uint64) {
 	for d := uint64(0); d <= pinReach; d++ {
-		b := &p.buckets[(home+d)&p.mask]
+		b := &p.buckets[home+d]
 		for i := range b.e {
 			if b.e[i].key.Load() == key {
 				return &b.e[i], d
@@ -334,6 +335,6 @@ func (p *Pins) find(home, key uint64) (*pinEntry, uint64) {
 // home passed over.
 func (p *Pins) spill(home, d uint64, n uint32) {
 	for i := range d {
-		p.buckets[(home+i)&p.mask].spill.Add(n)
+		p.buckets[home+i].spill.Add(n)
 	}
 }

@@ -30,7 +30,7 @@ func verify(t interface{ Fatal(...any) }, p *Pins, n int) {
 }
 
 func TestPinsRefusals(t *testing.T) {
-	for _, size := range []int{0, 128, 256, 5 * 128, PinsSize(100) - 8, 2 << 20 * 128} {
+	for _, size := range []int{0, 128, 256, 11 * 128, PinsSize(100) - 8, 2 << 20 * 128} {
 		if _, err := NewPins(make([]byte, size)); err == nil {
 			t.Errorf("%d bytes: no error", size)
 		}
@@ -107,7 +107,7 @@ func TestPinsTakeWhatTheySay(t *testing.T) {
 // free are found again.
 func TestPinsOverflow(t *testing.T) {
 	p := newPins(t, 100)
-	home := p.mask << 32 // the last bucket: its neighbours are the first
+	const home = 0xffffffff << 32 // the last one
 	const room = pinEntries * (pinReach + 1)
 	for i := range uint64(room) {
 		if s := p.Insert(home|i+1, i); s != PinOK {
@@ -298,11 +298,18 @@ func TestVerifyFinds(t *testing.T) {
 			o.refs.Store(1)
 			o.gen.Add(1)
 		},
-		"home":       func(_ *Pins, e *pinEntry) { e.key.Store(20 << 32) },
-		"not found ": func(p *Pins, e *pinEntry) { e.key.Store(p.mask<<32 | 1) }, // nothing spilled there
+		"home": func(_ *Pins, e *pinEntry) { e.key.Store(0xffffffff << 32) },
+		"not found ": func(p *Pins, e *pinEntry) { // nothing spilled there
+			o := &p.buckets[1].e[0]
+			o.key.Store(e.key.Load())
+			o.refs.Store(1)
+			o.gen.Add(1)
+			e.key.Store(0)
+			e.gen.Add(1)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPins(t, 200) // 64 buckets
+			p := newPins(t, 200)
 			p.Insert(9, 9)
 			damage(p, &p.buckets[0].e[0])
 			if _, err := p.Verify(); !errors.Is(err, ErrPinsCorrupt) || !strings.Contains(err.Error(), strings.TrimSpace(name)) {

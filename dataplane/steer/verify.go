@@ -28,12 +28,12 @@ func (p *Pins) Verify() (entries int, err error) {
 				continue
 			}
 			home := p.home(key)
-			far := (uint64(i) - home) & p.mask
+			far := uint64(i) - home
 			if e.refs.Load() == 0 || far > pinReach {
 				return 0, fmt.Errorf("%w: key %#x in bucket %d, home %d: held by %d", ErrPinsCorrupt, key, i, home, e.refs.Load())
 			}
 			for d := range far {
-				spill[(home+d)&p.mask]++
+				spill[home+d]++
 			}
 			if _, ok := p.Lookup(key); !ok {
 				return 0, fmt.Errorf("%w: key %#x in bucket %d is not found", ErrPinsCorrupt, key, i)

@@ -15,14 +15,14 @@
  * in no cache. */
 static uint64_t home_of(const struct sfc_pins *p, uint64_t key)
 {
-	uint64_t home = key >> 32 & p->mask;
+	uint64_t home = (key >> 32) * p->homes >> 32;
 	__builtin_prefetch(&p->buckets[home].e[SFC_PIN_ENTRIES - 1], 1);
 	return home;
 }
 
 static struct sfc_pin_bucket *bucket(const struct sfc_pins *p, uint64_t home, uint64_t d)
 {
-	return &p->buckets[(home + d) & p->mask];
+	return &p->buckets[home + d];
 }
 
 /* The holder of a lock may be a goroutine on its way through pins.go. It takes

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #define SFC_PIN_ENTRIES 5
-#define SFC_PIN_REACH   7
+#define SFC_PIN_REACH   11
 #define SFC_MAX_BINDS   2
 #define SFC_MAX_CLAIMS  2
 
@@ -20,7 +20,7 @@ struct sfc_pin_share { uint64_t live, most, taken, full; };
 
 struct sfc_pins {
 	struct sfc_pin_bucket *buckets; /* NULL: no table */
-	uint64_t mask;                  /* number of buckets - 1 */
+	uint64_t homes;                 /* number of buckets - SFC_PIN_REACH */
 	struct sfc_pin_share *share;
 };
 

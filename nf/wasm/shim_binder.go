@@ -56,7 +56,7 @@ func (b *binder) table(to *C.struct_sfc_pins, p *steer.Pins) {
 	b.pin.Pin(share)
 	to.buckets = (*C.struct_sfc_pin_bucket)(buckets)
 	to.share = (*C.struct_sfc_pin_share)(share)
-	to.mask = C.uint64_t(n - 1)
+	to.homes = C.uint64_t(n - C.SFC_PIN_REACH)
 }
 
 // close frees the binder, not what it works on.
