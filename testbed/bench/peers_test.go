@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sfc/bpf"
+	"sfc/chains"
 	"sfc/ctrl/agent"
 	"sfc/testbed/gate"
 	"sfc/testbed/netns"
@@ -43,6 +45,7 @@ func TestPeers(t *testing.T) {
 	for _, size := range []int{64, 1500} {
 		t.Run(fmt.Sprintf("size=%d", size), func(t *testing.T) { throughput(t, rounds, size) })
 	}
+	t.Run("stateful", func(t *testing.T) { statefulPeers(t, rounds) })
 	t.Run("rtt", func(t *testing.T) { roundTrips(t, rounds) })
 	t.Run("idle", idle)
 }
@@ -53,14 +56,16 @@ type peer struct {
 	// start starts it in the dut namespace and returns how to stop it, and how
 	// long core 1 has been busy.
 	start func(t *testing.T, w *peerWorld) (stop func(), cpuTime func() time.Duration)
+	// follows says that it keeps state of flows.
+	follows bool
 }
 
 func peers(t *testing.T) []peer {
 	return []peer{
-		{"dpdk-testpmd io", startTestpmd},
-		{"Linux forwarding", startLinux},
-		{"sfc, empty chain", func(t *testing.T, w *peerWorld) (func(), func() time.Duration) { return startSFC(t, w, "empty") }},
-		{"sfc, 4 functions", func(t *testing.T, w *peerWorld) (func(), func() time.Duration) { return startSFC(t, w, "edge") }},
+		{name: "dpdk-testpmd io", start: startTestpmd},
+		{name: "Linux forwarding", start: startLinux},
+		{name: "sfc, empty chain", start: func(t *testing.T, w *peerWorld) (func(), func() time.Duration) { return startSFC(t, w, "empty") }},
+		{name: "sfc, 4 functions", start: func(t *testing.T, w *peerWorld) (func(), func() time.Duration) { return startSFC(t, w, "edge") }},
 	}
 }
 
@@ -104,26 +109,44 @@ func must[T any](v T, err error) func(*testing.T) T {
 	}
 }
 
-// throughput prints packets per second at the sink and how busy core 1 was.
+// load is what the generator sends.
+type load struct {
+	frame  func(w *peerWorld) []byte
+	flows  int  // a power of two
+	spread bool // see bpf.GeneratorOptions
+	// open has the flows begun and answered beforehand.
+	open bool
+}
+
+// throughput prints packets per second at the sink and how busy core 1 was, for
+// forwarders that look at no flows.
 func throughput(t *testing.T, rounds, size int) {
-	ps := peers(t)
+	compare(t, peers(t), rounds, fmt.Sprintf("%d-byte packets", size), func(peer) load {
+		return load{frame: func(w *peerWorld) []byte { return peerFrame(w, size) }, flows: 1024}
+	})
+}
+
+// compare measures peers in turn and prints a table; the first of them is what
+// the others are compared with. SFC_PEER, a regular expression, chooses some.
+func compare(t *testing.T, ps []peer, rounds int, title string, of func(peer) load) {
+	t.Helper()
+	only, err := regexp.Compile(os.Getenv("SFC_PEER"))
+	if err != nil {
+		t.Fatalf("SFC_PEER: %v", err)
+	}
+	ps = slices.DeleteFunc(ps, func(p peer) bool { return !only.MatchString(p.name) })
 	mpps := make([][]float64, len(ps))
-	load := make([][]float64, len(ps))
+	busy := make([][]float64, len(ps))
 	for range rounds {
 		for i, p := range ps {
-			if only := os.Getenv("SFC_PEER"); only != "" && !strings.Contains(p.name, only) {
-				mpps[i], load[i] = append(mpps[i], 0), append(load[i], 0)
-				continue
-			}
-			m, c := measure(t, p, size)
+			m, c := measure(t, p, of(p))
 			mpps[i] = append(mpps[i], m)
-			load[i] = append(load[i], c)
+			busy[i] = append(busy[i], c)
 		}
 	}
-	base := median(mpps[0])
-	fmt.Printf("\n### %d-byte packets, %d rounds, medians\n\n| forwarder | Mpps at the sink | of testpmd | core 1 busy | all rounds |\n|---|---|---|---|---|\n", size, rounds)
+	fmt.Printf("\n### %s, %d rounds, medians\n\n| forwarder | Mpps at the sink | of the first | core 1 busy | all rounds |\n|---|---|---|---|---|\n", title, rounds)
 	for i, p := range ps {
-		fmt.Printf("| %s | %.3f | %.2f | %s | %s |\n", p.name, median(mpps[i]), median(mpps[i])/base, percent(median(load[i])), list(mpps[i]))
+		fmt.Printf("| %s | %.3f | %.2f | %s | %s |\n", p.name, median(mpps[i]), median(mpps[i])/median(mpps[0]), percent(median(busy[i])), list(mpps[i]))
 	}
 }
 
@@ -148,11 +171,15 @@ func idle(t *testing.T) {
 }
 
 // measure loads one forwarder for about 3 s and looks at 2 of them.
-func measure(t *testing.T, p peer, size int) (mpps, load float64) {
+func measure(t *testing.T, p peer, l load) (mpps, busy float64) {
+	t.Helper()
 	w := newPeerWorld(t)
 	defer w.close(t)
 	stop, cpuTime := p.start(t, w)
 	defer stop()
+	if l.open {
+		openFlows(t, w, p.name, l)
+	}
 	var sink *bpf.Sink
 	if err := w.sink.Do(func() (err error) { sink, err = bpf.OpenSink(w.s0.Index, bpf.Native); return err }); err != nil {
 		t.Fatal(err)
@@ -168,7 +195,7 @@ func measure(t *testing.T, p peer, size int) (mpps, load float64) {
 			if err := unix.SchedSetaffinity(0, &set); err != nil {
 				return err
 			}
-			g, err := bpf.OpenGenerator(w.g0.Index, bpf.GeneratorOptions{Frame: peerFrame(w, size), Flows: 1024})
+			g, err := bpf.OpenGenerator(w.g0.Index, bpf.GeneratorOptions{Frame: l.frame(w), Flows: l.flows, Spread: l.spread})
 			if err != nil {
 				return err
 			}
@@ -189,7 +216,7 @@ func measure(t *testing.T, p peer, size int) (mpps, load float64) {
 		t.Fatal(err)
 	}
 	took := time.Since(start)
-	load = (cpuTime() - cpu0).Seconds() / took.Seconds()
+	busy = (cpuTime() - cpu0).Seconds() / took.Seconds()
 	cancel()
 	if err := <-done; err != nil && ctx.Err() == nil {
 		t.Fatal(err)
@@ -197,15 +224,22 @@ func measure(t *testing.T, p peer, size int) (mpps, load float64) {
 	if frames1 == frames0 {
 		t.Errorf("%s forwarded nothing", p.name)
 	}
-	return float64(frames1-frames0) / took.Seconds() / 1e6, load
+	return float64(frames1-frames0) / took.Seconds() / 1e6, busy
 }
 
 // startSFC runs this engine: the chain forward, and an empty one back.
 func startSFC(t *testing.T, w *peerWorld, chain string) (func(), func() time.Duration) {
 	t.Helper()
-	e := must(agent.Open(agent.Options{Specs: peerChains(t, chain), Ports: ports}))(t)
+	return startEngine(t, w, false, peerChains(t, chain))
+}
+
+// startEngine runs this engine with one worker, as a bump in the wire or as a
+// router.
+func startEngine(t *testing.T, w *peerWorld, routed bool, specs []chains.Spec) (func(), func() time.Duration) {
+	t.Helper()
+	e := must(agent.Open(agent.Options{Specs: specs, Ports: ports}))(t)
 	err := w.dut.Do(func() error {
-		return e.Connect([]agent.Port{{Ifindex: w.in.Index, Mode: bpf.Native}, {Ifindex: w.out.Index, Mode: bpf.Native}})
+		return e.Connect([]agent.Port{{Ifindex: w.in.Index, Mode: bpf.Native, Routed: routed}, {Ifindex: w.out.Index, Mode: bpf.Native, Routed: routed}})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -217,8 +251,12 @@ func startSFC(t *testing.T, w *peerWorld, chain string) (func(), func() time.Dur
 		if err := e.Stop(); err != nil {
 			t.Error(err)
 		}
-		if c := e.Workers()[0]; c.Received != c.Sent+c.Passed+c.Dropped {
+		c := e.Workers()[0]
+		if c.Received != c.Sent+c.Passed+c.Dropped {
 			t.Errorf("%+v does not add up", c)
+		}
+		if routed && c.Dropped > c.Received/1000 {
+			t.Errorf("%+v: dropped more than one in a thousand", c)
 		}
 		if err := e.Close(); err != nil {
 			t.Error(err)
@@ -280,6 +318,17 @@ func coreBusy(t *testing.T, core int) time.Duration {
 	return 0
 }
 
+// addressed gives the dut's ports addresses, routes to the networks of both ends,
+// and their hardware addresses, which nobody has to ask for.
+func addressed(w *peerWorld) error {
+	return sh(fmt.Sprintf(`set -e
+ip addr add 10.0.0.254/24 dev in; ip addr add 10.0.1.254/24 dev out
+ip link set in arp on; ip link set out arp on
+ip neigh replace 10.0.1.2 lladdr %s dev out nud permanent
+ip neigh replace 10.0.0.1 lladdr %s dev in nud permanent
+ip route add 10.1.0.0/16 via 10.0.0.1; ip route add 10.2.0.0/16 via 10.0.1.2`, w.s0.MAC, w.g0.MAC))
+}
+
 // startLinux turns the dut namespace into a router; receive processing is
 // moved to core 1 (RPS), so that it does not share the generator's.
 func startLinux(t *testing.T, w *peerWorld) (func(), func() time.Duration) {
@@ -289,14 +338,12 @@ func startLinux(t *testing.T, w *peerWorld) (func(), func() time.Duration) {
 		if pass, err = bpf.OpenPass(w.in.Index, bpf.Native); err != nil {
 			return err
 		}
-		return sh(fmt.Sprintf(`set -e
-ip addr add 10.0.0.254/24 dev in; ip addr add 10.0.1.254/24 dev out
-ip link set in arp on; ip link set out arp on
-ip neigh replace 10.0.1.2 lladdr %s dev out nud permanent
-ip neigh replace 10.0.0.1 lladdr %s dev in nud permanent
+		if err := addressed(w); err != nil {
+			return err
+		}
+		return sh(`set -e
 sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.in.rp_filter=0
-unshare -m sh -c 'mount -t sysfs s /sys; echo 2 > /sys/class/net/in/queues/rx-0/rps_cpus; echo 2 > /sys/class/net/out/queues/rx-0/rps_cpus'`,
-			w.s0.MAC, w.g0.MAC))
+unshare -m sh -c 'mount -t sysfs s /sys; echo 2 > /sys/class/net/in/queues/rx-0/rps_cpus; echo 2 > /sys/class/net/out/queues/rx-0/rps_cpus'`)
 	})
 	if err != nil {
 		t.Fatal(err)
