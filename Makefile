@@ -55,10 +55,24 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 bench: ## run the benchmarks whose names match BENCH; the output suits benchstat
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
+.PHONY: bench-stateful
+bench-stateful: ## the stateful chain alone, on one core: at 1,000, 100,000 and a million flows, and new flows per second (ROUNDS times)
+	$(GO) test -run '^$$' -bench '^BenchmarkStateful$$' -benchtime 20000000x -count $(ROUNDS) -timeout 120m ./testbed/bench
+	$(GO) test -run '^$$' -bench '^BenchmarkCreate$$' -benchtime 4000000x -count $(ROUNDS) -timeout 60m ./testbed/bench
+
+.PHONY: bench-workers
+bench-workers: ## two workers against two processes of one, ROUNDS times in turn (on an idle machine)
+	SFC_WORKERS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -run '^TestTwoWorkers$$' -v ./testbed/bench
+
+.PHONY: bench-holds
+bench-holds: ## how long packets wait while flows move between workers and functions are replaced (on an idle machine)
+	SFC_HOLDS=1000 $(GO) test -count=1 -timeout 60m -run '^TestHolds$$' -v ./testbed/bench
+
 .PHONY: bench-peers
-bench-peers: deps ## compare with dpdk-testpmd and Linux forwarding on veth, ROUNDS times in turn (as root, on an idle machine)
+bench-peers: deps ## compare with dpdk-testpmd, Linux forwarding and nftables on veth, ROUNDS times in turn (as root, on an idle machine)
 	@command -v dpdk-testpmd >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends dpdk-dev librte-net-af-xdp23; }
-	SFC_PEERS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -run '^TestPeers$$' -v ./testbed/bench
+	@command -v nft >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends nftables; }
+	SFC_PEERS=$(ROUNDS) $(GO) test -count=1 -timeout 120m -run '^TestPeers$$' -v ./testbed/bench
 
 .PHONY: generate
 generate: ## make generated files again: eBPF objects, names of constants
