@@ -28,6 +28,8 @@ type rig struct {
 	far   []tuple // as their answers show them
 	// refused are flows for which the chain's tables had no place.
 	refused uint64
+	// mib is the memory for all of it, in MiB; see footprint.
+	mib float64
 }
 
 // openRig starts workers with one chain, on the given cores.
@@ -135,18 +137,19 @@ func (r *rig) ways(tb testing.TB, in int, kinds []kind, tuples []tuple) []way {
 // stall is how long no packet may leave before a benchmark gives up.
 const stall = 20 * time.Second
 
-// wait returns when all packets have left, or none for so long, and how many
-// have.
+// wait returns when all packets have left, or none for so long after the first,
+// and how many have.
 func (j *flood) wait(patience time.Duration) (left uint64) {
-	for {
+	for begin := time.Now(); ; {
 		select {
 		case <-j.done:
 			return j.total
 		case <-time.After(patience):
-			if now := j.left.Load(); now == left {
+			now := j.left.Load()
+			if now == left && (now > 0 || time.Since(begin) > stall) {
 				return now
 			}
-			left = j.left.Load()
+			left = now
 		}
 	}
 }

@@ -54,6 +54,10 @@ func openStateful(tb testing.TB, chain string, t traffic, flows int, cores ...in
 	tb.Helper()
 	r := openRig(tb, twoWays("bench", flows+flows/64+1024, statefulChain(tb, chain)...), cores...)
 	r.open(tb, t, distinctTuples(rand.New(rand.NewPCG(1, 2)), flows))
+	var err error
+	if r.mib, err = footprint(); err != nil {
+		tb.Fatal(err)
+	}
 	return r
 }
 
@@ -82,6 +86,7 @@ func benchmarkSteady(b *testing.B, r *rig, t traffic) {
 	b.ReportMetric(ns, "ns/op")
 	b.ReportMetric(onCore, "core-ns")
 	b.ReportMetric(1000/ns, "Mpps")
+	b.ReportMetric(r.mib, "MiB")
 	for i, s := range r.e.Functions(0) {
 		was := &before[i]
 		if n := s.Packets - was.Packets; n > 0 {
