@@ -161,9 +161,13 @@ func TestWorkersServeSharedRingsAtOnce(t *testing.T) {
 			for !stop.Load() {
 				n := w.in.Receive(buf[:])
 				w.in.Refill()
-				for sent := 0; sent < n; {
+				sent := 0
+				for sent < n && !stop.Load() { // the kernel may have stopped before
 					sent += w.out.Transmit(buf[sent:n])
 					w.out.Flush()
+				}
+				for _, f := range buf[sent:n] {
+					w.in.pool.Put(f.Chunk)
 				}
 				w.out.Refill()
 				w.out.Flush()
