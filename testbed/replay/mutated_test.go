@@ -52,11 +52,7 @@ func TestMutatedCapturesMoveAlike(t *testing.T) {
 	files := gate.Pcaps(t)
 	gate.Leaks(t)
 	in := mutate(t, randomly(t), files, 150)
-	t.Run("offline", func(t *testing.T) { alike(t, stateful, in, true, 1) })
-	t.Run("live", func(t *testing.T) {
-		gate.Root(t)
-		alike(t, stateful, in, false, 1)
-	})
+	alike(t, stateful, in, 1)
 }
 
 // randomly returns a source that TEST_SEED repeats.
