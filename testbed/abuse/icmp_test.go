@@ -17,7 +17,7 @@ type forger struct {
 	quote [maxData]byte
 }
 
-// errors are the types and codes that hosts act upon.
+// icmpErrors are the types and codes that hosts act upon.
 var icmpErrors = [][2]uint8{{3, 0}, {3, 1}, {3, 2}, {3, 3}, {3, 4}, {4, 0}, {5, 1}, {11, 0}, {12, 0}}
 
 // send sends an error that quotes a packet, from the side that the packet was
