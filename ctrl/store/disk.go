@@ -1,0 +1,31 @@
+package store
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// disk watches the room left on the store's file system. The engine below
+// takes a failed write for a broken disk and stops writing for good, so a write
+// that might not fit is refused before it gets there.
+type disk struct {
+	dir     string
+	minFree int64 // bytes that writes leave free
+}
+
+// check says whether size more bytes may be written. It costs one system call.
+func (d *disk) check(size int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.dir, &st); err != nil {
+		return fmt.Errorf("%w: look at %s: %w", ErrUnavailable, d.dir, err)
+	}
+	if st.Flags&unix.ST_RDONLY != 0 {
+		return fmt.Errorf("%s: %w: remount it writable", d.dir, ErrReadOnly)
+	}
+	free := int64(st.Bavail) * st.Bsize
+	if free < d.minFree+size {
+		return fmt.Errorf("%s: %w: %d bytes are free, %d must remain: make room, writes go on then", d.dir, ErrFull, free, d.minFree+size)
+	}
+	return nil
+}

@@ -1,0 +1,5 @@
+package store
+
+const victimDir = "SFC_STORE_VICTIM"
+
+func victim(dir string) {}
