@@ -1,9 +1,6 @@
 package agent
 
 import (
-	"fmt"
-	"os"
-
 	"sfc/chains"
 	"sfc/dataplane/arena"
 	"sfc/dataplane/steer"
@@ -98,10 +95,10 @@ func (e *Engine) shareTables(pins []byte) error {
 
 // table64 is memory for a steer.Pins of that size.
 func (e *Engine) table64(name string, bytes int) ([]byte, error) {
-	r, err := arena.Open(name, max(bytes, os.Getpagesize()), arena.Options{Sparse: true})
+	mem, err := arena.OpenPrivate(name, bytes)
 	if err != nil {
-		return nil, fmt.Errorf("table of %s, %d bytes: %w", name, bytes, err)
+		return nil, err
 	}
-	e.connected.push(r.Close)
-	return r.Bytes(), nil
+	e.connected.push(mem.Close)
+	return mem.Bytes(), nil
 }

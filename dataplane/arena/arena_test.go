@@ -1,6 +1,7 @@
 package arena
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"testing"
@@ -72,5 +73,26 @@ func TestBadSizes(t *testing.T) {
 			r.Close()
 			t.Errorf("%d bytes were taken", size)
 		}
+	}
+}
+
+// Memory of one's own is zero, of the size asked for, and gone when closed.
+func TestPrivate(t *testing.T) {
+	for _, size := range []int{1, 4096, 3<<20 + 128} {
+		p, err := OpenPrivate("test", size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := p.Bytes()
+		if len(b) != size || cap(b) != size || !bytes.Equal(b, make([]byte, size)) {
+			t.Errorf("%d bytes: len %d, cap %d, or not zero", size, len(b), cap(b))
+		}
+		b[0], b[size-1] = 1, 2
+		if err := errors.Join(p.Close(), p.Close()); err != nil || p.Bytes() != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+	if _, err := OpenPrivate("test", 0); err == nil {
+		t.Error("nothing was mapped")
 	}
 }
