@@ -96,8 +96,13 @@ func (w *Worker) drop(it *item, r packet.Reason) {
 	}
 }
 
-// ErrStopped means that the worker does not run, or not any more.
-var ErrStopped = errors.New("worker has stopped")
+// Errors about whether workers run.
+var (
+	// ErrStopped means that the worker does not run, or not any more.
+	ErrStopped = errors.New("worker has stopped")
+	// ErrStarted means that the workers run already.
+	ErrStarted = errors.New("workers were started before")
+)
 
 // inboxRoom is how many pieces of work an inbox takes before it grows.
 const inboxRoom = 16
@@ -148,7 +153,8 @@ func (b *inbox) close() {
 }
 
 // Do runs f on the worker's thread between two bursts, and returns how long
-// packets had to wait for it. It must not be called from there.
+// packets had to wait for it. It must not be called from there. With ErrStopped
+// f was not run, and the worker touches nothing any more, or not yet.
 func (w *Worker) Do(f func()) (time.Duration, error) {
 	if !w.started.Load() {
 		return 0, fmt.Errorf("worker %d: %w", w.cfg.Index, ErrStopped)
@@ -159,6 +165,7 @@ func (w *Worker) Do(f func()) (time.Duration, error) {
 		f()
 		done <- time.Since(start)
 	}) {
+		_ = w.ended() // its own error is Stop's to tell
 		return 0, fmt.Errorf("worker %d: %w", w.cfg.Index, ErrStopped)
 	}
 	return <-done, nil

@@ -68,10 +68,16 @@ func NewSet(cfgs []Config, owners *steer.Owners, grace func() error) (*Set, erro
 // Workers returns the workers, by index.
 func (s *Set) Workers() []*Worker { return s.workers }
 
-// Start starts all workers, or none.
+// Start starts all workers, or none. A set is started once.
 func (s *Set) Start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	switch {
+	case s.stopped:
+		return ErrStopped
+	case s.started:
+		return ErrStarted
+	}
 	s.started = true
 	for i, w := range s.workers {
 		if err := w.Start(); err != nil {

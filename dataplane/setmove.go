@@ -148,7 +148,6 @@ func (s *Set) Holds() (*hdrhistogram.Histogram, error) {
 	for _, w := range s.workers {
 		merge := func() { sum.Merge(w.moves.holds) }
 		if _, err := w.Do(merge); errors.Is(err, ErrStopped) {
-			_ = w.ended() // its own error is Stop's to tell
 			merge()
 		} else if err != nil {
 			return nil, err

@@ -43,12 +43,18 @@ func (e *Engine) Holds() (*hdrhistogram.Histogram, error) {
 
 // Load returns how many packets came for every bucket that had any, and who
 // owns it. last is what the call before it returned, nil for the first: the
-// counts are those since then.
+// counts are those since then. It is empty when the engine is not connected.
+// Anyone may call it.
 func (e *Engine) Load(last *Load) *Load {
 	l := &Load{
 		Snapshot: place.Snapshot{Workers: e.opts.Workers},
 		sent:     make([]uint64, len(e.plan.Chains)*steer.Buckets),
 		owner:    make([]uint8, len(e.plan.Chains)*steer.Buckets),
+	}
+	e.tables.RLock()
+	defer e.tables.RUnlock()
+	if e.owners == nil {
+		return l
 	}
 	for i := range l.sent {
 		chain, bucket := uint16(i/steer.Buckets), uint16(i%steer.Buckets)

@@ -268,16 +268,23 @@ func (e *Engine) Placing() *classify.Placing {
 	return p
 }
 
-// Owners returns which worker has which flows. The engine is connected.
+// Owners returns which worker has which flows, to be used no longer than the
+// engine is connected.
 func (e *Engine) Owners() *steer.Owners { return e.owners }
 
 // Disconnect stops the workers and takes down what Connect made. What was
 // counted stays. It may be called again.
 func (e *Engine) Disconnect() error {
+	e.swaps.mu.Lock()
+	defer e.swaps.mu.Unlock()
+	e.swaps.over = e.began
 	err := e.Stop()
 	if e.final == nil && len(e.workers) == e.opts.Workers {
 		e.final = e.Stats()
 	}
+	e.tables.Lock()
+	e.owners = nil // its memory is the steering's
+	e.tables.Unlock()
 	err = errors.Join(err, e.connected.run())
 	for _, w := range e.workers {
 		w.sockets, w.queues = nil, nil

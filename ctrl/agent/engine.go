@@ -19,6 +19,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 
 	"sfc/bpf"
 	"sfc/chains"
@@ -68,9 +69,10 @@ type Engine struct {
 	umem           *xsk.UMEM
 	stack          *dataplane.Tap
 	mode           Mode
-	owners         *steer.Owners
-	pins           *steer.Pins // nil when no chain needs any
-	grants         []grant     // by chain
+	tables         sync.RWMutex  // held while somebody looks at owners, until Disconnect
+	owners         *steer.Owners // nil before Connect and after Disconnect
+	pins           *steer.Pins   // nil when no chain needs any
+	grants         []grant       // by chain
 	set            *dataplane.Set
 	routed         uint64       // ports
 	routes         *route.Table // nil when no port is routed

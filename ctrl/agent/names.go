@@ -51,10 +51,15 @@ func (e *Engine) Function(chain int, name string) (int, error) {
 	return 0, fmt.Errorf("chain %s has no function %q; it has %s", c.Title(), name, strings.Join(names, ", "))
 }
 
-// Owned returns how many buckets of a chain each worker has. Anyone may call it
-// once the engine is connected.
+// Owned returns how many buckets of a chain each worker has: none when the
+// engine is not connected. Anyone may call it.
 func (e *Engine) Owned(chain int) []int {
 	n := make([]int, e.opts.Workers)
+	e.tables.RLock()
+	defer e.tables.RUnlock()
+	if e.owners == nil {
+		return n
+	}
 	for b := range steer.Buckets {
 		n[e.owners.Owner(uint16(chain), uint16(b))]++
 	}

@@ -8,18 +8,24 @@ import (
 	"sfc/dataplane"
 )
 
-// Start starts the workers on their cores.
+// Start starts the workers on their cores, once.
 func (e *Engine) Start() error {
-	// A worker in a guest or a system call keeps its P for up to 20 us before
-	// the scheduler takes it away: leave some for the rest.
-	if n := runtime.NumCPU() + 2; runtime.GOMAXPROCS(0) < n {
-		before := runtime.GOMAXPROCS(n)
-		e.connected.push(func() error { runtime.GOMAXPROCS(before); return nil })
-	}
 	if e.set == nil {
 		return ErrNotConnected
 	}
-	return e.set.Start()
+	// A worker in a guest or a system call keeps its P for up to 20 us before
+	// the scheduler takes it away, and one that has nothing to do looks for
+	// packets: leave some for the rest.
+	before := runtime.GOMAXPROCS(0)
+	if n := max(runtime.NumCPU(), e.opts.Workers) + 2; before < n {
+		runtime.GOMAXPROCS(n)
+	}
+	restore := func() error { runtime.GOMAXPROCS(before); return nil }
+	if err := e.set.Start(); err != nil {
+		return errors.Join(err, restore())
+	}
+	e.connected.push(restore)
+	return nil
 }
 
 // Run runs the first worker on the caller's goroutine until done returns true,

@@ -37,7 +37,8 @@ type SwapReport struct {
 
 // swaps remembers the configurations of functions that were replaced.
 type swaps struct {
-	mu      sync.Mutex // one replacement at a time
+	mu      sync.Mutex // one replacement at a time, none during Disconnect
+	over    bool       // the engine was disconnected
 	configs map[[2]int]swapped
 }
 
@@ -54,8 +55,13 @@ type swapped struct{ now, before []byte }
 func (e *Engine) Swap(chain, hop int, o SwapOptions) (*SwapReport, error) {
 	e.swaps.mu.Lock()
 	defer e.swaps.mu.Unlock()
-	if e.set == nil {
+	switch {
+	case e.set == nil || e.swaps.over:
 		return nil, ErrNotConnected
+	case chain < 0 || chain >= len(e.plan.Chains):
+		return nil, fmt.Errorf("chain %d: there are %d", chain, len(e.plan.Chains))
+	case hop < 0 || hop >= len(e.plan.Chains[chain].Functions):
+		return nil, fmt.Errorf("chain %s has %d functions, none is number %d", e.plan.Chains[chain].Title(), len(e.plan.Chains[chain].Functions), hop)
 	}
 	before := e.configOf(chain, hop)
 	config := o.Config
@@ -91,6 +97,9 @@ func (e *Engine) Swap(chain, hop int, o SwapOptions) (*SwapReport, error) {
 		}
 		if rep.Holds[i], err = w.install(ready[i], patience); err != nil {
 			discard(ready[i:])
+			if i > 0 {
+				err = fmt.Errorf("%w; workers before it have the new version: replace it again", err)
+			}
 			return nil, fmt.Errorf("worker %d of %d: %w", i, len(e.workers), err)
 		}
 	}
