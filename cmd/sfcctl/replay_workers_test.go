@@ -32,7 +32,7 @@ func TestReplayWorkers(t *testing.T) {
 			t.Errorf("workers %+v, sum %+v", rep.Workers, rep.Worker)
 		}
 		text := sfcctl(t, append([]string{"replay"}, args...)...)
-		for _, want := range []string{"2 workers", "\nmoves ", " forced; ", "\nreplaced ", "functions; pause p50 ", "\nworker  received ", "\n0       ", "\n1       "} {
+		for _, want := range []string{"2 workers", "\nmoves ", " forced, 0 stuck; ", "\nreplaced ", "functions; pause p50 ", "\nworker  received ", "\n0       ", "\n1       "} {
 			if !strings.Contains(text.stdout, want) {
 				t.Errorf("output lacks %q:\n%s", want, text.stdout)
 			}

@@ -125,6 +125,9 @@ func (d *disturbance) moved(r dataplane.MoveReport) {
 	if r.Forced {
 		d.moves.Forced++
 	}
+	if r.Stuck {
+		d.moves.Stuck++
+	}
 }
 
 // swap replaces a function by the same module, each in turn, without probation:

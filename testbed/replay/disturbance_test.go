@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"sfc/dataplane/packet"
+	"sfc/testbed/capture"
 	"sfc/testbed/gate"
 )
 
@@ -134,6 +137,43 @@ func TestBalance(t *testing.T) {
 		}
 		t.Error("nothing was moved in ten replays")
 	})
+}
+
+// A single flow, as fast as it is taken, from worker to worker each millisecond.
+func TestOneFlowKeepsItsOrder(t *testing.T) {
+	gate.Root(t)
+	gate.Leaks(t)
+	frames := make([][]byte, 1000)
+	for i := range frames {
+		frames[i] = ether(ipPacket(of(inside4, packet.ProtoUDP), false, binary.BigEndian.AppendUint32(nil, uint32(i))))
+	}
+	in := writeFrames(t, frames...)
+	rep, err := Run(context.Background(), Options{Chains: []string{edge}, In: in, Loop: 50, Workers: 2, MoveEvery: time.Millisecond})
+	if err != nil || rep.Received != 50_000 || rep.Reordered != 0 {
+		t.Fatalf("%v: %+v", err, rep)
+	}
+	if rep.Moves.Count < 20 || rep.Moves.Hold.Count == 0 {
+		t.Errorf("hardly moved: %+v", rep.Moves)
+	}
+}
+
+// writeFrames makes a capture.
+func writeFrames(t *testing.T, frames ...[]byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "in.pcapng")
+	w, err := capture.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range frames {
+		if err := w.Write(int64(i)*1000, f, len(f), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // More workers than cores, in memory.

@@ -136,7 +136,7 @@ func (r *Report) workers() string {
 // moved between them, and of functions that were replaced.
 func (r *Report) printWorkers(w *printer) {
 	if m := r.Moves; m != nil {
-		w.line("moves\t%d of %d flows, %d forced; %d packets held: %s", m.Count, m.Flows, m.Forced, m.Hold.Count, m.Hold.text())
+		w.line("moves\t%d of %d flows, %d forced, %d stuck; %d packets held: %s", m.Count, m.Flows, m.Forced, m.Stuck, m.Hold.Count, m.Hold.text())
 	}
 	if s := r.Swaps; s != nil {
 		w.line("replaced\t%d functions; pause %s", s.Count, s.Pause.text())

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"sfc/dataplane/packet"
+	"sfc/testbed/capture"
 	"sfc/testbed/gate"
 )
 
@@ -59,6 +62,51 @@ func liveAndOffline(t *testing.T, chain, file string) {
 	}
 	if !bytes.Equal(drops[0], drops[1]) {
 		t.Error("live and offline dropped different packets")
+	}
+}
+
+// In a replay of both directions, files say by which port a packet came out, or
+// went in before it was dropped.
+func TestFilesTellPorts(t *testing.T) {
+	gate.Leaks(t)
+	chain := filepath.Join(t.TempDir(), "chain.yaml")
+	acl, err := filepath.Abs("../../nf/catalog/acl/acl.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := `
+apiVersion: sfc/v1
+kind: Chain
+metadata: {name: c, tenant: t}
+spec:
+  match: [{port: in}]
+  egress: out
+  return: mirrored
+  functions: [{module: ` + acl + `, config: {default: permit, rules: [{action: deny, proto: udp, src_ports: "80"}]}}]`
+	if err := os.WriteFile(chain, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	udp, dir := of(inside4, packet.ProtoUDP), t.TempDir()
+	opts := Options{
+		Chains: []string{chain}, Offline: true, Out: filepath.Join(dir, "out.pcapng"), Drops: filepath.Join(dir, "drops.pcapng"),
+		In: writeFrames(t, ether(ipPacket(inside4, false, nil)), ether(ipPacket(reversed(inside4), false, nil)),
+			ether(ipPacket(udp, false, nil)), ether(ipPacket(reversed(udp), false, nil))),
+	}
+	if rep, err := Run(context.Background(), opts); err != nil {
+		t.Fatalf("%v: %+v", err, rep)
+	}
+	for path, want := range map[string][]int{opts.Out: {portOut, portIn, portOut}, opts.Drops: {portOut}} {
+		packets, err := capture.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for _, p := range packets {
+			got = append(got, p.Interface)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: ports %v, want %v", filepath.Base(path), got, want)
+		}
 	}
 }
 

@@ -153,6 +153,7 @@ type MoveReport struct {
 	Flows   uint64 `json:"flows"`   // that moved with them
 	Refused uint64 `json:"refused"` // that found no room and ended
 	Forced  uint64 `json:"forced"`  // moves that did not wait for packets which never came
+	Stuck   uint64 `json:"stuck"`   // moves that did not wait for packets which never left
 	// Hold is for how long packets were held meanwhile.
 	Hold DelayReport `json:"hold_ns"`
 }
