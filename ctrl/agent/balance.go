@@ -70,6 +70,13 @@ func (e *Engine) Load(last *Load) *Load {
 	return l
 }
 
+// attached says whether the tables of owners are there.
+func (e *Engine) attached() bool {
+	e.tables.RLock()
+	defer e.tables.RUnlock()
+	return e.owners != nil
+}
+
 // Load is what came for every bucket in an interval.
 type Load struct {
 	place.Snapshot
@@ -80,7 +87,8 @@ type Load struct {
 // Balance moves buckets from workers that have much to do to those that have
 // little, every so often, until ctx ends. moved, when not nil, is told of every
 // move, and of elephants that only a faster core could help. It returns the
-// error of a move that failed, nil when ctx ended.
+// error of a move that failed, ErrNotConnected when there is no engine to
+// balance (any more), nil when ctx ended. Anyone may call it.
 func (e *Engine) Balance(ctx context.Context, every time.Duration, opts place.Options, moved func(dataplane.MoveReport), elephants func([]place.Elephant)) error {
 	b := place.New(opts)
 	tick := time.NewTicker(every)
@@ -93,6 +101,9 @@ func (e *Engine) Balance(ctx context.Context, every time.Duration, opts place.Op
 		case <-tick.C:
 		}
 		now := e.Load(last)
+		if !e.attached() {
+			return ErrNotConnected
+		}
 		for _, m := range b.Rebalance(now.Snapshot) {
 			r, err := e.Move(m.Chain, m.Bucket, m.To)
 			if err != nil {
