@@ -49,6 +49,8 @@ type played struct {
 	lose   int
 	lost   uint64
 	offers uint64
+	serial uint32        // of the packet that is written next
+	others atomic.Uint64 // packets that were dropped or passed
 	// window is how many packets may be under way; 0: any number.
 	window uint64
 }
@@ -138,11 +140,11 @@ type counter struct {
 	end func(slots []uint32)
 }
 
-// markOf is what the sender wrote into a packet: the number of its flow, and
-// its own among the flow's.
-func markOf(frame []byte) (flow, n uint32) {
+// markOf is what the sender wrote into a packet: the number of its flow, its
+// own among the flow's, and its own among all.
+func markOf(frame []byte) (flow, n, serial uint32) {
 	at := frame[len(frame)-20:]
-	return binary.LittleEndian.Uint32(at[4:]), binary.LittleEndian.Uint32(at)
+	return binary.LittleEndian.Uint32(at[4:]), binary.LittleEndian.Uint32(at), binary.LittleEndian.Uint32(at[8:])
 }
 
 func (c *counter) Process(b *packet.Burst) {
@@ -150,15 +152,17 @@ func (c *counter) Process(b *packet.Burst) {
 		time.Sleep(c.pause)
 	}
 	for k := range int(b.N) {
-		id, n := markOf(b.Frames[k].Bytes(c.region))
+		id, n, _ := markOf(b.Frames[k].Bytes(c.region))
 		c.note(b, k, id, n)
 		b.Out[k] = packet.Outcome{Verdict: packet.Tx, Port: c.descs[k].OutPort}
 		if c.b.verdicts {
 			switch (id + n) % 8 {
 			case 1:
 				b.Out[k] = packet.Outcome{Verdict: packet.Drop, Reason: 1}
+				c.b.others.Add(1)
 			case 5:
 				b.Out[k].Verdict = packet.Pass
+				c.b.others.Add(1)
 			}
 		}
 	}
@@ -179,7 +183,7 @@ func (c *counter) note(b *packet.Burst, k int, id, n uint32) {
 		}
 	case fresh && c.state[slot] != 0:
 		c.b.fail("packet %d begins flow %d, whose state is %d", n, id, c.state[slot])
-	case !(fresh && c.b.forgetful) && c.state[slot] != n:
+	case !(fresh && c.b.forgetful) && c.state[slot] != n && !c.b.stopping.Load():
 		c.b.fail("packet %d of flow %d: the function has seen %d", n, id, c.state[slot])
 	default:
 		c.state[slot] = n + 1
@@ -313,8 +317,9 @@ func (b *played) start() {
 	}
 }
 
-// left returns how many packets have left.
+// left returns how many packets have left, or have another fate.
 func (b *played) left() (n uint64) {
+	n = b.others.Load()
 	for _, p := range b.ports {
 		n += p.sent.Load()
 	}
@@ -415,11 +420,14 @@ func (b *played) send(s *source, back int, rnd *rand.Rand) {
 }
 
 func (b *played) sendTo(s *source, back int, rnd *rand.Rand, take func() int) {
-	for b.window > 0 && b.offers-b.left() >= b.window {
+	for b.window > 0 && b.offers-b.left() >= b.window && !b.stopping.Load() {
 		runtime.Gosched()
 	}
 	chunk, ok := b.pool.Get()
 	for !ok { // all are under way
+		if b.stopping.Load() {
+			return
+		}
 		runtime.Gosched()
 		chunk, ok = b.pool.Get()
 	}
@@ -433,6 +441,10 @@ func (b *played) sendTo(s *source, back int, rnd *rand.Rand, take func() int) {
 		return
 	}
 	for !b.rings[owner].Push(&f) {
+		if b.stopping.Load() {
+			b.pool.Put(chunk)
+			return
+		}
 		runtime.Gosched()
 	}
 	s.n++
@@ -446,7 +458,10 @@ func (b *played) write(s *source, back int, chunk uint32) packet.Frame {
 	copy(data, s.wire[back])
 	binary.LittleEndian.PutUint32(data[len(data)-20:], s.n)
 	binary.LittleEndian.PutUint32(data[len(data)-16:], s.id)
+	binary.LittleEndian.PutUint32(data[len(data)-12:], b.serial)
 	m := s.at[back]
+	m.Seq = b.serial
+	b.serial++
 	m.RxNs = b.clock.Now()
 	*packet.MetaAt(b.region, f.Pos()) = m
 	return f
