@@ -341,3 +341,31 @@ func TestSlowFlowEndsAreSpread(t *testing.T) {
 	}
 	h.finish()
 }
+
+// What the old owner sent is on the wire before the new one sends anything.
+func TestMoveWaitsForTXRing(t *testing.T) {
+	h := newHands(t, playedOptions{workers: 2, flows: 64})
+	s := h.ownedBy(h.sources(64), 0)
+	bucket := s.at[0].Bucket
+	open := false
+	h.ports[1].stuck = func(waiting int) int { // egress of worker 0
+		if !open {
+			return 0
+		}
+		return waiting
+	}
+	h.ports[3].stuck = func(waiting int) int { return waiting }
+	h.send(s, 0, h.rnd)
+	h.turn(0)
+	done := h.move(bucket, 1)
+	h.flipped(bucket, 0, 1)
+	h.send(s, 0, h.rnd)
+	for range 20 {
+		h.turn(0, 1)
+	}
+	open = true
+	if m := h.until(done, 0, 1); m.err != nil || m.Stuck {
+		t.Errorf("%+v", m)
+	}
+	h.finish()
+}

@@ -141,3 +141,38 @@ func TestOddPacketsUnderMoves(t *testing.T) {
 		t.Error("nothing was tested")
 	}
 }
+
+// Fragments of a packet stay together when the rules give the first one, which
+// alone shows ports, to another chain than the rest, be it one without flows.
+func TestFragmentsOfTwoChains(t *testing.T) {
+	for first := range uint16(2) {
+		seen := map[uint16]int{} // packets by chain
+		h := newHands(t, playedOptions{workers: 2, flows: 64, chains: 2, forgetful: true, config: func(c *Config) {
+			for i := range c.Paths {
+				p := &c.Paths[i]
+				if p.Chain == 1 {
+					p.Flows = nil
+					p.Runner = &runnerFunc{process: func(b *packet.Burst) {
+						seen[1] += int(b.N)
+						for k := range int(b.N) {
+							b.Out[k] = packet.Outcome{Verdict: packet.Tx, Port: 1}
+						}
+					}}
+				}
+			}
+		}})
+		f := h.fragmentsOf(&h.sources(1)[0], false)
+		f.at[0].Path, f.at[1].Path = 2*first, 2*(1-first)
+		for range 10 {
+			h.sendFragments(f, h.rnd)
+			h.turn(0, 1)
+		}
+		if got, want := seen[1], 20*int(first); got != want {
+			t.Errorf("first fragments are of chain %d: chain 1 saw %d packets, want %d", first, got, want)
+		}
+		if n := h.set.workers[0].early.n + h.set.workers[1].early.n; n != 0 {
+			t.Errorf("%d fragments wait", n)
+		}
+		h.finish()
+	}
+}

@@ -39,6 +39,8 @@ type played struct {
 	// last is the number behind that of the last packet of each flow that was
 	// processed, wherever it was.
 	last []atomic.Uint32
+	// wire is the same of those that left by each port.
+	wire [2][]atomic.Uint32
 	// stopping says that packets may be dropped, by workers that stop.
 	stopping atomic.Bool
 
@@ -83,6 +85,8 @@ type playedPort struct {
 	tx   []packet.Frame
 	sent atomic.Uint64
 	rnd  *rand.Rand
+	// egress is the port's index.
+	egress int
 	// stuck, when set, decides how many frames leave instead.
 	stuck func(waiting int) int
 }
@@ -106,6 +110,7 @@ func (p *playedPort) Flush() bool {
 		n = min(p.stuck(len(p.tx)), len(p.tx))
 	}
 	for _, f := range p.tx[:n] {
+		p.b.leaves(p.egress, f.Bytes(p.b.region))
 		clear(f.Bytes(p.b.region)) // somebody else's from now on
 		p.pool.Put(f.Chunk)
 	}
@@ -236,7 +241,9 @@ func makePlayed(t *testing.T, o playedOptions) *played {
 	t.Cleanup(func() { runtime.GOMAXPROCS(procs) })
 	o.chains = max(o.chains, 1)
 	b := &played{playedOptions: o, t: t, key: playedKey, clock: NewClock(), region: make([]byte, 8192*packet.ChunkSize)}
-	b.last = make([]atomic.Uint32, 1<<14)
+	for _, list := range []*[]atomic.Uint32{&b.last, &b.wire[0], &b.wire[1]} {
+		*list = make([]atomic.Uint32, 1<<14)
+	}
 	b.depot = packet.NewDepot(len(b.region))
 	b.pool = b.depot.Pool()
 	var err error
@@ -266,7 +273,7 @@ func (b *played) worker(i int) Config {
 	}
 	cfg := Config{Core: -1, Region: b.region, Pool: b.depot.Pool(), GuestBase: nf.FramesStart, Tuples: tuples, Stack: countingStack{}}
 	for k := range 2 {
-		p := &playedPort{b: b, pool: cfg.Pool, tx: make([]packet.Frame, 0, 256), rnd: rand.New(rand.NewPCG(uint64(i), uint64(k)))}
+		p := &playedPort{b: b, pool: cfg.Pool, egress: k, tx: make([]packet.Frame, 0, 256), rnd: rand.New(rand.NewPCG(uint64(i), uint64(k)))}
 		if k == 0 {
 			p.in = in
 		}
@@ -299,6 +306,15 @@ func (b *played) worker(i int) Config {
 		b.config(&cfg)
 	}
 	return cfg
+}
+
+// leaves checks that a frame leaves behind those of its flow that were sent
+// before it in the same direction, whoever sent them.
+func (b *played) leaves(egress int, frame []byte) {
+	id, n, _ := markOf(frame)
+	if was := b.wire[egress][id].Swap(n + 1); n < was {
+		b.fail("packet %d of flow %d leaves by port %d behind packet %d", n, id, egress, was-1)
+	}
 }
 
 // runner is the function of a chain on a worker.
