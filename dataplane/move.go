@@ -232,7 +232,10 @@ func (w *Worker) pack(t *transfer) {
 
 // fit prepares the parcel for flows of so many bytes each, and returns these
 // and how many flows there is room for. A function that was replaced since the
-// parcel was made may keep more; only if not one flow fits is there new memory.
+// parcel was made may keep more; only if not one flow fits is there new memory,
+// which is not to become a part of pack.
+//
+//go:noinline
 func (t *transfer) fit(bytes int) (size, room int) {
 	t.size = bytes
 	if bytes == 0 {
