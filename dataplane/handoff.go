@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,9 +22,25 @@ type item struct {
 	known bool
 }
 
-// handoffSlots is the size of the ring from one worker to another. Only what
-// steering cannot know goes that way.
-const handoffSlots = 1024
+// Bounds of the rings from one worker to another: only what steering cannot
+// know goes that way.
+const (
+	handoffSlots = 1024 // to one worker, from all others together
+	handoffLeast = 64   // from each of them
+)
+
+// handoffRing returns the size of one ring among so many workers.
+func handoffRing(workers int) int {
+	share := max(handoffSlots/max(workers-1, 1), handoffLeast)
+	return 1 << (bits.Len(uint(share)) - 1)
+}
+
+// MaxKept is how many packets one of so many workers may have beside the burst
+// in hand and what lies in its ports: those it holds, and those that others
+// handed to it.
+func MaxKept(workers int) int {
+	return MaxHeld + maxEarly + (workers-1)*handoffRing(workers)
+}
 
 // peers are the other workers on the same ports, by index; entries for the
 // worker itself are nil.

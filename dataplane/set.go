@@ -55,7 +55,7 @@ func NewSet(cfgs []Config, owners *steer.Owners, grace func() error) (*Set, erro
 			if from == to {
 				continue
 			}
-			r, err := ring.New[item](handoffSlots)
+			r, err := ring.New[item](handoffRing(n))
 			if err != nil {
 				return nil, errors.Join(err, s.Stop())
 			}

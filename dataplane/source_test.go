@@ -13,6 +13,7 @@ import (
 // source is a flow that packets are sent of.
 type source struct {
 	id    uint32
+	flow  uint32 // hash of the flow's whole packets
 	chain uint16
 	n     uint32 // packets so far
 	at    [2]packet.Meta
@@ -44,7 +45,7 @@ func (b *played) sources(n int) []source {
 			copy(in.Src[:], src)
 			copy(in.Dst[:], dst)
 			h := packet.FlowHash(b.key, &in)
-			s.wire[back] = f
+			s.wire[back], s.flow = f, h
 			s.at[back] = packet.Meta{Hash: h, Path: 2*s.chain + uint16(back), L3: 14, L4: 34, Flags: packet.FlagIPv4, Proto: 17,
 				Version: packet.MetaVersion, Bucket: steer.Bucket(h)}
 		}

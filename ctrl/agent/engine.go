@@ -39,14 +39,14 @@ import (
 const regionChunks = 4096
 
 // sizes returns how many chunks the frame region has, and the options of its
-// sockets. With several workers one that stalls with all its rings full does
-// not starve the others.
+// sockets. With several workers one that stalls with all its rings full, and
+// all that it may keep, does not starve the others.
 func sizes(opts Options) (chunks int, _ xsk.Options, err error) {
 	queues := len(opts.Ports) * opts.Queues
 	if opts.Workers == 1 && queues <= 2 {
 		return regionChunks, xsk.Options{}, nil
 	}
-	return xsk.Sizing{Queues: queues, Workers: opts.Workers, Held: dataplane.MaxHeld, MaxBytes: nf.FramesMax}.Size()
+	return xsk.Sizing{Queues: queues, Workers: opts.Workers, Held: dataplane.MaxKept(opts.Workers), MaxBytes: nf.FramesMax}.Size()
 }
 
 // Engine is a data plane. Its methods are called by one goroutine at a time,
