@@ -106,7 +106,7 @@ func (o Options) validate() error {
 // first. Where there are too few, or the kernel does not say, workers are left
 // to the scheduler (-1).
 func lastCores(n int) []int {
-	allowed := cpu.Allowed()
+	allowed := cpu.AtStart()
 	cores := make([]int, n)
 	for i := range cores {
 		cores[i] = -1

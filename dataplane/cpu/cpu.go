@@ -4,6 +4,7 @@ package cpu
 import (
 	"fmt"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,6 +43,14 @@ func Allowed() []int {
 	}
 	return cores
 }
+
+// atStart is asked before any thread can have been narrowed.
+var atStart = Allowed()
+
+// AtStart returns the cores that this process was allowed when it started. Ask
+// this, and not Allowed, for cores to pin to: the calling thread may be one that
+// somebody has tied to a core.
+func AtStart() []int { return slices.Clone(atStart) }
 
 // maxCores is the number of bits in unix.CPUSet.
 const maxCores = 1024
