@@ -28,7 +28,9 @@ const headroom = 16 << 10
 // overhead is about what the store adds to a value, in bytes on disk.
 const overhead = 128
 
+// A key-value bucket of NATS (ADR-8) is a stream with a subject for each key.
 func bucketStream(name string) string { return "KV_" + name }
+func keySubjects(name string) string  { return "$KV." + name + "." }
 
 func openBucket(ctx context.Context, sp *Space, name string) (*Bucket, error) {
 	ctx, cancel := sp.store.within(ctx)
@@ -43,7 +45,7 @@ func openBucket(ctx context.Context, sp *Space, name string) (*Bucket, error) {
 	if err != nil {
 		return nil, sp.store.explain(err)
 	}
-	b := &Bucket{space: sp, name: name, prefix: "$KV." + name + ".", kv: kv, cache: newCache(sp.store.opts.Events)}
+	b := &Bucket{space: sp, name: name, prefix: keySubjects(name), kv: kv, cache: newCache(sp.store.opts.Events)}
 	if b.stream, err = sp.js.Stream(ctx, bucketStream(name)); err != nil {
 		return nil, sp.store.explain(err)
 	}
@@ -138,7 +140,7 @@ func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) (uint6
 	if err != nil {
 		return 0, err
 	}
-	if err := b.space.admit(0); err != nil {
+	if err := b.space.store.disk.checkDelete(); err != nil {
 		return 0, fmt.Errorf("delete %s %q: %w", b.name, key, err)
 	}
 	if revision == 0 {
@@ -174,19 +176,24 @@ func (b *Bucket) change(ctx context.Context, key string, value []byte, header na
 func (b *Bucket) write(ctx context.Context, key string, value []byte, header nats.Header, last uint64) (uint64, error) {
 	ctx, cancel := b.space.store.within(ctx)
 	defer cancel()
+	b.space.store.gate.RLock()
+	defer b.space.store.gate.RUnlock()
+	if err := b.space.connected(ctx); err != nil {
+		return 0, fmt.Errorf("write %s %q: %w", b.name, key, err)
+	}
 	msg := &nats.Msg{Subject: b.prefix + escape(key, true), Data: value, Header: nats.Header{}}
 	for k, v := range header {
 		msg.Header[k] = v
 	}
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
-	ack, err := b.space.js.PublishMsg(ctx, msg)
+	revision, err := b.space.publish(ctx, bucketStream(b.name), msg)
 	if err != nil {
-		return 0, fmt.Errorf("write %s %q: %w", b.name, key, b.space.store.explain(err))
+		return 0, fmt.Errorf("write %s %q: %w", b.name, key, err)
 	}
-	if err := b.reached(ctx, ack.Sequence); err != nil {
-		return ack.Sequence, fmt.Errorf("write %s %q: it is stored as revision %d, but: %w", b.name, key, ack.Sequence, err)
+	if err := b.reached(ctx, revision); err != nil {
+		return revision, fmt.Errorf("write %s %q: it is stored as revision %d, but: %w", b.name, key, revision, err)
 	}
-	return ack.Sequence, nil
+	return revision, nil
 }
 
 // reached waits until the cache has a revision.

@@ -31,16 +31,17 @@ const maxEventBytes = 16 << 20
 type cache struct {
 	maxEvents int
 
-	mu      sync.RWMutex
-	entries map[string]Entry
-	keys    []string          // of entries, sorted
-	deleted map[string]uint64 // markers the server still keeps, by key
-	applied uint64            // revision of the last change applied
-	floor   uint64            // events after this one are all in events
-	events  []Event           // in order of revision
-	bytes   int               // of values in events
-	changed chan struct{}     // closed at the next change
-	closed  bool
+	mu          sync.RWMutex
+	entries     map[string]Entry
+	keys        []string          // of entries, sorted
+	deleted     map[string]uint64 // markers the server still keeps, by key
+	markerBytes int64             // of deleted, on disk
+	applied     uint64            // revision of the last change applied
+	floor       uint64            // events after this one are all in events
+	events      []Event           // in order of revision
+	bytes       int               // of values in events
+	changed     chan struct{}     // closed at the next change
+	closed      bool
 }
 
 func newCache(maxEvents int) *cache {
@@ -70,7 +71,7 @@ func (c *cache) apply(ev Event) int {
 			c.keys = slices.Delete(c.keys, i, i+1)
 			grown = -1
 		}
-		c.deleted[ev.Key] = ev.Revision
+		c.mark(ev.Key, ev.Revision)
 	} else {
 		if !had {
 			i, _ := slices.BinarySearch(c.keys, ev.Key)
@@ -78,7 +79,7 @@ func (c *cache) apply(ev Event) int {
 			grown = 1
 		}
 		c.entries[ev.Key] = ev.Entry
-		delete(c.deleted, ev.Key)
+		c.mark(ev.Key, 0)
 	}
 	c.applied = ev.Revision
 	c.remember(ev)
@@ -189,28 +190,33 @@ func (c *cache) since(prefix string, after uint64) (ev Event, scanned uint64, wa
 	return Event{}, max(after, c.applied), c.changed, nil
 }
 
-// outlived returns deleted keys whose markers no watcher of this process can
-// ask for any more, if there are more than keep of them.
-func (c *cache) outlived(keep int) map[string]uint64 {
+// markers returns how many markers of deletions the server keeps, and about how
+// many bytes they are on disk.
+func (c *cache) markers() (n int, bytes int64) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if len(c.deleted) <= keep {
-		return nil
-	}
-	old := map[string]uint64{}
-	for key, rev := range c.deleted {
-		if rev <= c.floor {
-			old[key] = rev
-		}
-	}
-	return old
+	return len(c.deleted), c.markerBytes
 }
 
-// purged notes that the server no longer keeps a marker.
-func (c *cache) purged(key string, revision uint64) {
+// compacted notes that the server no longer keeps markers.
+func (c *cache) compacted() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.deleted[key] == revision {
+	c.deleted, c.markerBytes = map[string]uint64{}, 0
+}
+
+// mark notes that a key was deleted, or (0) that it is there. The lock is held.
+func (c *cache) mark(key string, revision uint64) {
+	_, had := c.deleted[key]
+	switch {
+	case revision != 0 && !had:
+		c.markerBytes += int64(len(key) + overhead)
+	case revision == 0 && had:
+		c.markerBytes -= int64(len(key) + overhead)
+	}
+	if revision == 0 {
 		delete(c.deleted, key)
+	} else {
+		c.deleted[key] = revision
 	}
 }

@@ -15,7 +15,14 @@ type disk struct {
 }
 
 // check says whether size more bytes may be written. It costs one system call.
-func (d *disk) check(size int64) error {
+func (d *disk) check(size int64) error { return d.leaves(size, d.minFree) }
+
+// checkDelete says whether something may be deleted, for which a little has to be
+// written: a part of what other writes leave free is there for that.
+func (d *disk) checkDelete() error { return d.leaves(0, d.minFree/4) }
+
+// leaves says whether reserve bytes are free when size more are written.
+func (d *disk) leaves(size, reserve int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(d.dir, &st); err != nil {
 		return fmt.Errorf("%w: look at %s: %w", ErrUnavailable, d.dir, err)
@@ -24,8 +31,8 @@ func (d *disk) check(size int64) error {
 		return fmt.Errorf("%s: %w: remount it writable", d.dir, ErrReadOnly)
 	}
 	free := int64(st.Bavail) * st.Bsize
-	if free < d.minFree+size {
-		return fmt.Errorf("%s: %w: %d bytes are free, %d must remain: make room, writes go on then", d.dir, ErrFull, free, d.minFree+size)
+	if free < reserve+size {
+		return fmt.Errorf("%s: %w: %d bytes are free, %d must remain: make room, writes go on then", d.dir, ErrFull, free, reserve+size)
 	}
 	return nil
 }

@@ -12,16 +12,10 @@ import (
 // feed is the one reader of a bucket: it brings every change to the cache.
 type feed struct {
 	b       *Bucket
-	running context.Context // ends with the bucket
 	cancel  context.CancelFunc
 	resumed chan struct{} // holds one token: the server is another one
-	tidying chan struct{} // holds the token of the one who purges
 	done    chan struct{}
 }
-
-// keepMarkers is how many markers of deletions a bucket keeps on disk before old
-// ones are purged.
-const keepMarkers = 1024
 
 // startFeed reads the whole bucket, then goes on in a goroutine.
 func startFeed(ctx context.Context, b *Bucket) (*feed, error) {
@@ -30,7 +24,7 @@ func startFeed(ctx context.Context, b *Bucket) (*feed, error) {
 		return nil, err
 	}
 	running, cancel := context.WithCancel(context.Background())
-	f := &feed{b: b, running: running, cancel: cancel, resumed: make(chan struct{}, 1), tidying: make(chan struct{}, 1), done: make(chan struct{})}
+	f := &feed{b: b, cancel: cancel, resumed: make(chan struct{}, 1), done: make(chan struct{})}
 	w, err := b.kv.WatchAll(running)
 	if err != nil {
 		cancel()
@@ -129,41 +123,9 @@ func (f *feed) apply(e jetstream.KeyValueEntry) {
 	}
 	f.b.space.count(f.b.object(key), f.b.cache.apply(ev))
 	if ev.Deleted {
-		f.tidy()
-	}
-}
-
-// tidy purges markers of deletions that are of no use any more, when there are
-// many. It does so beside the feed, for which nobody waits then.
-func (f *feed) tidy() {
-	select {
-	case f.tidying <- struct{}{}:
-	default:
-		return
-	}
-	old := f.b.cache.outlived(keepMarkers)
-	if len(old) == 0 {
-		<-f.tidying
-		return
-	}
-	go func() {
-		defer func() { <-f.tidying }()
-		f.purge(old)
-	}()
-}
-
-// purge removes markers. A key that was made again meanwhile keeps its newer
-// message.
-func (f *feed) purge(markers map[string]uint64) {
-	ctx, cancel := context.WithTimeout(f.running, f.b.space.store.opts.Timeout)
-	defer cancel()
-	for key, revision := range markers {
-		err := f.b.stream.Purge(ctx, jetstream.WithPurgeSubject(f.b.prefix+escape(key, true)), jetstream.WithPurgeSequence(revision+1))
-		if err != nil {
-			f.b.space.store.opts.Logger.Warn("store: markers of deletions stay", "bucket", f.b.name, "err", err)
-			return
+		if n, _ := f.b.cache.markers(); n > f.b.space.store.opts.markers {
+			f.b.space.store.compact()
 		}
-		f.b.cache.purged(key, revision)
 	}
 }
 
@@ -175,9 +137,8 @@ func (f *feed) resume() {
 	}
 }
 
-// stop ends the feed and waits for all that it does. It is called once.
+// stop ends the feed and waits for it.
 func (f *feed) stop() {
 	f.cancel()
 	<-f.done
-	f.tidying <- struct{}{}
 }

@@ -33,12 +33,7 @@ func (s *Store) explain(err error) error {
 			return fmt.Errorf("%w: %w", ErrNotFound, err)
 		case codeStoreFailed, codeNoResources, jetstream.JSErrCodeJetStreamNotEnabled, jetstream.JSErrCodeJetStreamNotEnabledForAccount:
 			s.heal()
-			// The usual cause is a file system that has run full between the
-			// look at it and the write.
-			if disk := s.disk.check(0); disk != nil {
-				return fmt.Errorf("%w: %w", disk, err)
-			}
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+			return s.unwritten(err)
 		}
 		return err
 	}
@@ -62,8 +57,23 @@ func (s *Store) explain(err error) error {
 
 // heal puts another server in the place of one that has stopped writing, which
 // it does for good after the first failed write. It waits until there is room to
-// write, and tries until it succeeds or the store is closed. One heals at a time.
+// write, and tries until it succeeds or the store is closed.
 func (s *Store) heal() {
+	s.replace("a write failed", func() bool { return s.disk.check(0) == nil })
+}
+
+// compact starts the server anew, so that its blocks are rewritten. Keys are
+// written when it is back; modules that are on their way get ErrUnavailable.
+func (s *Store) compact() {
+	s.replace("many keys were deleted", func() bool {
+		s.gate.Lock()
+		return true
+	}, s.gate.Unlock)
+}
+
+// replace replaces the server in the background, unless that is being done. It
+// begins when ready says so, and ends with the functions after.
+func (s *Store) replace(why string, ready func() bool, after ...func()) {
 	select {
 	case s.healing <- struct{}{}:
 	default:
@@ -71,45 +81,63 @@ func (s *Store) heal() {
 	}
 	go func() {
 		defer func() { <-s.healing }()
-		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-			if s.replaced() {
+		for wait := 50 * time.Millisecond; !ready(); wait = min(2*wait, time.Second) {
+			if !s.sleep(wait) {
 				return
 			}
-			select {
-			case <-s.closing:
+		}
+		defer func() {
+			for _, f := range after {
+				f()
+			}
+		}()
+		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+			err := s.restart()
+			if err == nil {
+				s.opts.Logger.Info("store: its server was started anew", "why", why)
 				return
-			case <-time.After(wait):
+			}
+			s.opts.Logger.Error("store: its server does not start", "why", why, "err", err)
+			if !s.sleep(wait) {
+				return
 			}
 		}
 	}()
 }
 
-// replaced restarts the server and says whether there is nothing left to do.
-func (s *Store) replaced() bool {
-	if s.disk.check(0) != nil {
-		return false // no room yet
+// sleep waits, and returns false if the store is closed meanwhile.
+func (s *Store) sleep(d time.Duration) bool {
+	select {
+	case <-s.closing:
+		return false
+	case <-time.After(d):
+		return true
 	}
+}
+
+// restart replaces the server, with all that opening the store does.
+func (s *Store) restart() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return true
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.opts.Timeout)
 	defer cancel()
 	if err := s.engine.stop(ctx); err != nil {
-		s.opts.Logger.Error("store: the server that stopped writing does not end", "err", err)
-		return false
+		return err
 	}
 	// What a failed write has left behind is what a crash would have.
-	found, err := examine(s.dir, s.opts.Logger)
-	if err == nil {
-		s.damage = append(s.damage, found...)
-		err = s.engine.start(ctx)
-	}
+	found, err := examine(s.dir, s.opts.markers/64, s.opts.Logger)
 	if err != nil {
-		s.opts.Logger.Error("store: cannot be opened again", "err", err)
-		return false
+		return err
 	}
-	s.opts.Logger.Warn("store: opened again after a failed write")
-	return true
+	s.damage = append(s.damage, found...)
+	if err := s.engine.start(ctx); err != nil {
+		return err
+	}
+	for _, sp := range s.spaces {
+		sp.compacted()
+	}
+	return nil
 }

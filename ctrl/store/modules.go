@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -185,24 +186,36 @@ func (m *Modules) List(ctx context.Context) ([]Module, error) {
 func (m *Modules) Delete(ctx context.Context, digest string) error {
 	ctx, cancel := m.space.store.within(ctx)
 	defer cancel()
-	info, _, err := m.find(ctx, digest)
+	info, revision, err := m.find(ctx, digest)
 	if err != nil {
 		return err
 	}
-	if err := m.space.store.disk.check(0); err != nil {
+	if err := m.space.store.disk.checkDelete(); err != nil {
 		return fmt.Errorf("delete module %s: %w", digest, err)
 	}
-	// First the message that makes it exist: a process that dies in between
-	// leaves chunks that nobody sees, and that sweep removes.
-	for _, subject := range []string{metaSubject(digest), chunkSubjects + info.Upload} {
-		if err := m.stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
-			return fmt.Errorf("delete module %s: %w", digest, m.space.store.explain(err))
-		}
-		if subject == metaSubject(digest) {
-			m.space.count(m.object(digest), -1)
-		}
+	// First the message that makes it exist, overwritten where it is: what is
+	// merely purged may be there again after a crash, since the server does not
+	// always note it. A process that dies in between leaves chunks that nobody
+	// sees, and so does such a purge; sweep removes them.
+	err = m.space.store.explain(m.stream.SecureDeleteMsg(ctx, revision))
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("module %s: %w", digest, err) // another was faster
+	} else if err != nil {
+		return fmt.Errorf("delete module %s: %w", digest, err)
+	}
+	m.space.count(m.object(digest), -1)
+	if err := syncPath(m.blocks()); err != nil {
+		return fmt.Errorf("delete module %s: %w", digest, err)
+	}
+	if err := m.stream.Purge(ctx, jetstream.WithPurgeSubject(chunkSubjects+info.Upload)); err != nil {
+		return fmt.Errorf("delete module %s: %w", digest, m.space.store.explain(err))
 	}
 	return nil
+}
+
+// blocks is the directory of the modules' blocks.
+func (m *Modules) blocks() string {
+	return filepath.Join(m.space.store.dir, engineDir, m.space.account, "streams", modulesStream, "msgs")
 }
 
 // Collect deletes modules for which used returns false, now and at the call of

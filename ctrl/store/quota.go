@@ -43,7 +43,18 @@ func (sp *Space) SetLimits(l Limits) error {
 func (sp *Space) Usage() Usage {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	return Usage{Bytes: sp.store.engine.used(sp.account), Objects: sp.objects}
+	return Usage{Bytes: sp.used(), Objects: sp.objects}
+}
+
+// used returns the bytes on disk, without the markers of deletions: who deletes
+// has room then. The lock is held.
+func (sp *Space) used() int64 {
+	used := sp.store.engine.used(sp.account)
+	for _, b := range sp.buckets {
+		_, markers := b.cache.markers()
+		used -= markers
+	}
+	return max(0, used)
 }
 
 // admit says whether size more bytes may be written. Writes under way at the
@@ -54,51 +65,51 @@ func (sp *Space) admit(size int64) error {
 		return err
 	}
 	sp.mu.Lock()
-	limit, closed := sp.limits.Bytes, sp.closed
-	sp.mu.Unlock()
-	if closed {
+	defer sp.mu.Unlock()
+	if sp.closed {
 		return ErrClosed
 	}
-	if limit > 0 && size > 0 {
-		if used := sp.store.engine.used(sp.account); used+size > limit {
+	if limit := sp.limits.Bytes; limit > 0 && size > 0 {
+		if used := sp.used(); used+size > limit {
 			return &QuotaError{Space: sp.name, Resource: "bytes", Used: used, Add: size, Limit: limit}
 		}
 	}
 	return nil
 }
 
+// claim is the count of an object that is being made, by n at once.
+type claim struct {
+	n    int
+	made bool // count has heard of it
+}
+
 // claim counts an object that is about to be made, so that many at once cannot
-// pass the limit. The caller releases it when it is made or not: one that was
-// made was taken over by count.
+// pass the limit; those who make the same one share the claim. The caller
+// releases it when it is made or not.
 func (sp *Space) claim(object string) (release func(), err error) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	if l := sp.limits.Objects; l > 0 && sp.objects >= l {
-		return nil, &QuotaError{Space: sp.name, Resource: "objects", Used: int64(sp.objects), Add: 1, Limit: int64(l)}
+	c := sp.claims[object]
+	if c == nil {
+		if l := sp.limits.Objects; l > 0 && sp.objects >= l {
+			return nil, &QuotaError{Space: sp.name, Resource: "objects", Used: int64(sp.objects), Add: 1, Limit: int64(l)}
+		}
+		c = &claim{}
+		sp.claims[object] = c
+		sp.objects++
 	}
-	sp.objects++
-	sp.claims[object]++
+	c.n++
 	return func() {
 		sp.mu.Lock()
 		defer sp.mu.Unlock()
-		if sp.unclaim(object) {
+		if c.n--; c.n > 0 {
+			return
+		}
+		delete(sp.claims, object)
+		if !c.made {
 			sp.objects--
 		}
 	}, nil
-}
-
-// unclaim ends one claim on an object, if there is one. The lock is held.
-func (sp *Space) unclaim(object string) bool {
-	n := sp.claims[object]
-	switch n {
-	case 0:
-		return false
-	case 1:
-		delete(sp.claims, object)
-	default:
-		sp.claims[object] = n - 1
-	}
-	return true
 }
 
 // count takes in that an object has come (1) or gone (-1).
@@ -108,8 +119,9 @@ func (sp *Space) count(object string, change int) {
 	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	if change > 0 && sp.unclaim(object) {
-		return // counted when it was claimed
+	if c := sp.claims[object]; change > 0 && c != nil && !c.made {
+		c.made = true // counted when it was claimed
+		return
 	}
 	sp.objects += change
 }

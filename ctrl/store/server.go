@@ -191,6 +191,21 @@ func (e *engine) used(name string) int64 {
 	return int64(a.acc.JetStreamUsage().Store)
 }
 
+// failed returns why a stream is not written any more, nil if it is.
+func (e *engine) failed(account, stream string) error {
+	e.mu.RLock()
+	srv := e.srv
+	e.mu.RUnlock()
+	if srv == nil {
+		return ErrUnavailable
+	}
+	h := srv.Healthz(&server.HealthzOptions{Account: account, Stream: stream})
+	if h.Status == "ok" {
+		return nil
+	}
+	return errors.New(h.Error)
+}
+
 // address returns where the server listens, "" if it does not.
 func (e *engine) address() string {
 	e.mu.RLock()

@@ -24,8 +24,8 @@ type Space struct {
 
 	mu      sync.Mutex
 	limits  Limits
-	objects int            // of all open buckets and modules, with those claimed
-	claims  map[string]int // keys and modules that are being made
+	objects int               // of all open buckets and modules, with those claimed
+	claims  map[string]*claim // keys and modules that are being made
 	buckets map[string]*Bucket
 	modules *Modules
 	closed  bool
@@ -34,7 +34,7 @@ type Space struct {
 func newSpace(ctx context.Context, s *Store, name, account string, l Limits) (*Space, error) {
 	ctx, cancel := s.within(ctx)
 	defer cancel()
-	sp := &Space{store: s, name: name, account: account, limits: l, buckets: map[string]*Bucket{}, claims: map[string]int{}}
+	sp := &Space{store: s, name: name, account: account, limits: l, buckets: map[string]*Bucket{}, claims: map[string]*claim{}}
 	wait := s.opts.Timeout
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = time.Until(deadline)
@@ -59,7 +59,7 @@ func newSpace(ctx context.Context, s *Store, name, account string, l Limits) (*S
 	if err != nil {
 		return nil, fmt.Errorf("open space %s: %w: %w", name, ErrUnavailable, err)
 	}
-	if sp.js, err = jetstream.New(sp.nc); err != nil {
+	if sp.js, err = jetstream.New(sp.nc, jetstream.WithPublishAsyncTimeout(s.opts.Timeout)); err != nil {
 		sp.nc.Close()
 		return nil, fmt.Errorf("open space %s: %w", name, err)
 	}
@@ -127,6 +127,30 @@ func (sp *Space) Modules(ctx context.Context) (*Modules, error) {
 	defer sp.mu.Unlock()
 	sp.modules = m
 	return m, nil
+}
+
+// connected waits for the server, which may just be started anew.
+func (sp *Space) connected(ctx context.Context) error {
+	for !sp.nc.IsConnected() {
+		if sp.nc.IsClosed() {
+			return ErrClosed
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: its server is away: %w", ErrUnavailable, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// compacted makes all buckets forget the markers that may have gone.
+func (sp *Space) compacted() {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	for _, b := range sp.buckets {
+		b.cache.compacted()
+	}
 }
 
 // resume makes all buckets read on where they were: the server is another one.

@@ -32,6 +32,11 @@ type Options struct {
 	Listen string
 	// Logger receives what the server has to say. Default: nobody.
 	Logger *slog.Logger
+
+	// markers of deletions that a bucket may have before it is compacted, for
+	// which the server is started anew. When the store is opened anyway, a 64th
+	// of them suffices.
+	markers int
 }
 
 func (o Options) withDefaults() Options {
@@ -46,6 +51,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 10 * time.Second
+	}
+	if o.markers == 0 {
+		o.markers = 1 << 16
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -84,6 +92,7 @@ type Store struct {
 
 	healing chan struct{} // holds the token of the one who heals; see heal.go
 	closing chan struct{} // closed with the store
+	gate    sync.RWMutex  // held for writing while the server is replaced on purpose
 
 	mu     sync.Mutex
 	damage []Damage
@@ -112,14 +121,14 @@ func Open(ctx context.Context, dir string, opts Options) (_ *Store, err error) {
 		disk:    &disk{dir: dir, minFree: opts.MinFree},
 		engine:  newEngine(dir, opts),
 		healing: make(chan struct{}, 1), closing: make(chan struct{}),
-		spaces:  map[string]*Space{},
+		spaces: map[string]*Space{},
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	if s.damage, err = examine(dir, opts.Logger); err != nil {
+	if s.damage, err = examine(dir, opts.markers/64, opts.Logger); err != nil {
 		return nil, err
 	}
 	if err := s.engine.start(ctx); err != nil {

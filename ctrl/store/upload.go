@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -134,9 +133,9 @@ func (u *upload) chunk(ctx context.Context, data []byte) error {
 	if err := u.settle(ctx, ahead-1); err != nil {
 		return err
 	}
-	f, err := u.m.space.js.PublishMsgAsync(message(u.subject, data))
+	f, err := u.m.space.send(message(u.subject, data))
 	if err != nil {
-		return u.m.space.store.explain(err)
+		return err
 	}
 	u.pending = append(u.pending, f)
 	return nil
@@ -144,19 +143,14 @@ func (u *upload) chunk(ctx context.Context, data []byte) error {
 
 // settle waits until at most left chunks are still on their way.
 func (u *upload) settle(ctx context.Context, left int) error {
-	timeout := time.NewTimer(u.m.space.store.opts.Timeout)
-	defer timeout.Stop()
 	for len(u.pending) > left {
 		f := u.pending[0]
 		u.pending = u.pending[1:]
-		select {
-		case <-f.Ok():
-		case err := <-f.Err():
-			return u.m.space.store.explain(err)
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timeout.C:
-			return fmt.Errorf("%w: a chunk was not stored within %v", ErrUnavailable, u.m.space.store.opts.Timeout)
+		within, cancel := context.WithTimeout(ctx, u.m.space.store.opts.Timeout)
+		_, err := u.m.space.stored(within, modulesStream, f)
+		cancel()
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -186,8 +180,7 @@ func (u *upload) finish(ctx context.Context, digest string) (Module, error) {
 	}
 	msg := message(metaSubject(digest), text)
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
-	ack, err := u.m.space.js.PublishMsg(ctx, msg)
-	err = u.m.space.store.explain(err)
+	revision, err := u.m.space.publish(ctx, modulesStream, msg)
 	switch {
 	case errors.Is(err, ErrConflict):
 		have, err := u.m.Stat(ctx, digest)
@@ -199,7 +192,7 @@ func (u *upload) finish(ctx context.Context, digest string) (Module, error) {
 		return Module{}, err
 	}
 	u.m.space.count(u.m.object(digest), 1)
-	return Module{Digest: digest, Size: u.size, Revision: ack.Sequence}, nil
+	return Module{Digest: digest, Size: u.size, Revision: revision}, nil
 }
 
 // undo removes the chunks of an upload that came to nothing. It goes on when ctx
