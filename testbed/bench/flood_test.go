@@ -12,6 +12,8 @@ import (
 // flood offers packets as fast as a worker takes them: into one port or both, by
 // turns. It is one worker's.
 type flood struct {
+	_ [128]byte // two workers' floods share no cache line
+
 	ways [2]way // by port
 	// learned, when not nil, is what each packet showed when it left, by its
 	// place among the shots: packets without payload, each sent once. Some may be
@@ -26,6 +28,8 @@ type flood struct {
 	total                  uint64        // packets of both ways
 	left                   atomic.Uint64 // packets that have left
 	done                   chan struct{}
+
+	_ [128]byte
 }
 
 // way is the packets into one port.
