@@ -75,6 +75,9 @@ func iperf(t *testing.T, c *Client) {
 		var out string
 		retry(t, func() (err error) {
 			out, err = program(t, c, HostClient, append([]string{"iperf3", "-c", "10.0.1.2", "-t", "2", "-J"}, args...)...)
+			if err == nil && strings.Contains(out, `"error":`) { // its exit status is 0 all the same
+				err = errors.New("iperf3")
+			}
 			return withOutput(out, err)
 		})
 		var rep struct {
