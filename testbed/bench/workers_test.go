@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -87,6 +88,7 @@ func rates(floods []*flood) (mpps, onCore float64) {
 
 // measureWorkers loads every worker of a rig with as many packets.
 func measureWorkers(tb testing.TB, r *rig, in, out []way) (mpps, onCore float64) {
+	runtime.GC() // not while they work
 	for _, n := range []int{workerWarm, workerPackets} {
 		floods := make([]*flood, len(in))
 		for i := range floods {
