@@ -44,8 +44,9 @@ func natFile(t *testing.T) string {
 // unrest moves buckets every 10 ms and replaces the firewall every 50 ms, until
 // the test is over. It counts what it did.
 type unrest struct {
-	moves, flows, swaps atomic.Int64
-	longest             atomic.Int64 // ns that a swap held packets
+	moves, forced atomic.Int64
+	flows, swaps  atomic.Int64
+	longest       atomic.Int64 // ns that a swap held packets
 }
 
 func (u *unrest) run(t *testing.T, c *Client, file string) (stop func()) {
@@ -87,6 +88,9 @@ func (u *unrest) run(t *testing.T, c *Client, file string) (stop func()) {
 				return fmt.Errorf("%d flows of bucket %d found no room", r.Refused, f.Bucket)
 			}
 			u.moves.Add(1)
+			if r.Forced {
+				u.forced.Add(1)
+			}
 			u.flows.Add(int64(r.Flows))
 		}
 		return nil
@@ -184,8 +188,11 @@ func TestProgramsUnderMovesAndSwaps(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := s.Chains[0].Functions
-	t.Logf("%d moves of %d flows, %d swaps with %v at most", u.moves.Load(), u.flows.Load(), u.swaps.Load(), time.Duration(u.longest.Load()))
+	t.Logf("%d moves of %d flows, %d of them forced, %d swaps with %v at most", u.moves.Load(), u.flows.Load(), u.forced.Load(), u.swaps.Load(), time.Duration(u.longest.Load()))
 	t.Logf("holds: %+v", s.Holds)
+	for _, p := range s.Ports {
+		t.Logf("port %s: %d frames, the kernel lost %v around the engine", p.Port, p.Frames, p.Lost)
+	}
 	if u.moves.Load() < 20 || u.flows.Load() < 20 || u.swaps.Load() < 5 {
 		t.Error("hardly anything moved")
 	}

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -71,6 +73,7 @@ S(("", 80), http.server.SimpleHTTPRequestHandler).serve_forever()
 // iperf measures TCP and UDP, both ways.
 func iperf(t *testing.T, c *Client) {
 	startServer(t, c, t.TempDir(), "iperf3", "-s")
+	lost := 0 // datagrams
 	for _, args := range [][]string{nil, {"-R"}, {"-u", "-b", "20M"}, {"-u", "-b", "20M", "-R"}} {
 		var out string
 		retry(t, func() (err error) {
@@ -96,7 +99,12 @@ func iperf(t *testing.T, c *Client) {
 		}
 		e := rep.End
 		if len(args) > 0 && args[0] == "-u" {
-			t.Logf("udp %v: %d packets, %d lost", args, e.Sum.Packets, e.Sum.LostPackets)
+			lost += e.Sum.LostPackets
+			full, around := bufferErrors(t, c), kernelLosses(t, c)
+			t.Logf("udp %v: %d packets, %d lost; so far %d found a full socket buffer, %d a full ring", args, e.Sum.Packets, e.Sum.LostPackets, full, around)
+			if lost > full+around {
+				t.Errorf("%d datagrams were lost, %d of them by the programs that did not read them, %d around the engine", lost, full, around)
+			}
 			if e.Sum.Packets == 0 {
 				t.Errorf("%v: no packet came", args)
 			}
@@ -107,6 +115,54 @@ func iperf(t *testing.T, c *Client) {
 			t.Errorf("%v: nothing came\n%s", args, out)
 		}
 	}
+}
+
+// bufferErrors returns how many datagrams came to the hosts and were lost there,
+// because the program did not read them in time (RcvbufErrors of
+// /proc/net/snmp).
+func bufferErrors(t *testing.T, c *Client) (sum int) {
+	t.Helper()
+	for _, h := range []Host{HostClient, HostServer} {
+		on(t, c, h, func() error {
+			text, err := os.ReadFile("/proc/thread-self/net/snmp")
+			if err != nil {
+				return err
+			}
+			var names []string
+			for line := range strings.Lines(string(text)) {
+				f := strings.Fields(line)
+				if f[0] != "Udp:" {
+					continue
+				}
+				if names == nil {
+					names = f
+				} else if i := slices.Index(names, "RcvbufErrors"); i >= 0 {
+					n, err := strconv.Atoi(f[i])
+					if err != nil {
+						return err
+					}
+					sum += n
+				}
+			}
+			return nil
+		})
+	}
+	return sum
+}
+
+// kernelLosses returns how many frames found a full ring around the engine.
+func kernelLosses(t *testing.T, c *Client) (sum int) {
+	t.Helper()
+	s, err := c.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range s.Ports {
+		for _, n := range p.Lost {
+			sum += int(n)
+		}
+	}
+	return sum
 }
 
 // answerNames is a name server that has one address for all names.
