@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -218,4 +219,36 @@ func TestModulesCollect(t *testing.T) {
 		t.Errorf("the third round removed %q", got)
 	}
 	must[Module](t)(m.Stat(t.Context(), used.Digest))
+}
+
+// A process that dies while it deletes a module has either deleted it or not: what
+// is marked as deleted is overwritten before marks can get lost.
+func TestModulesBuried(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Options{})
+	m := modules(t, tenant(t, s, "acme", Limits{}))
+	mod, kept := put(t, m, content(1, 1000)), put(t, m, content(2, 1000))
+	if err := m.stream.DeleteMsg(t.Context(), mod.Revision); err != nil { // marks only
+		t.Fatal(err)
+	}
+	shut(t, s)
+	s = open(t, dir, Options{})
+	m = modules(t, tenant(t, s, "acme", Limits{}))
+	_, err := m.Stat(t.Context(), mod.Digest)
+	is(t, err, ErrNotFound)
+	must[[]byte](t)(m.Get(t.Context(), kept.Digest))
+	shut(t, s)
+	e := examination{dir: dir, account: tenantPrefix + "acme", stream: modulesStream}
+	files, err := e.blockFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b := must[*block](t)(parseBlock(e.stream, f.n, must[[]byte](t)(os.ReadFile(f.path))))
+		for _, r := range b.records {
+			if r.seq == mod.Revision {
+				t.Errorf("the message is still in %s", f.path)
+			}
+		}
+	}
 }

@@ -46,6 +46,9 @@ func (e *examination) blocks() error {
 		return err
 	}
 	if !broken {
+		if err := e.bury(files); err != nil {
+			return err
+		}
 		return e.compact(files, e.markers)
 	}
 	return e.repair(files)
