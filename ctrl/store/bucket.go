@@ -41,6 +41,9 @@ func openBucket(ctx context.Context, sp *Space, name string) (*Bucket, error) {
 			return nil, err
 		}
 		kv, err = sp.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: jetstream.FileStorage})
+		if err == nil {
+			err = sp.persist(bucketStream(name))
+		}
 	}
 	if err != nil {
 		return nil, sp.store.explain(err)

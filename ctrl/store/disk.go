@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -35,4 +36,15 @@ func (d *disk) leaves(size, reserve int64) error {
 		return fmt.Errorf("%s: %w: %d bytes are free, %d must remain: make room, writes go on then", d.dir, ErrFull, free, reserve+size)
 	}
 	return nil
+}
+
+// named adds this package's word for what the kernel said.
+func named(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	case errors.Is(err, unix.EROFS), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return err
 }

@@ -64,14 +64,3 @@ func readPID(f *os.File) int {
 	}
 	return pid
 }
-
-// named adds this package's word for what the kernel said.
-func named(err error) error {
-	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return fmt.Errorf("%w: %w", ErrFull, err)
-	case errors.Is(err, unix.EROFS), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w: %w", ErrReadOnly, err)
-	}
-	return err
-}

@@ -68,6 +68,9 @@ func openModules(ctx context.Context, sp *Space) (*Modules, error) {
 			return nil, err
 		}
 		_, err = sp.js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: modulesName, Storage: jetstream.FileStorage})
+		if err == nil {
+			err = sp.persist(modulesStream)
+		}
 	}
 	if err != nil {
 		return nil, sp.store.explain(err)

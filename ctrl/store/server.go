@@ -58,7 +58,6 @@ func (e *engine) start(ctx context.Context) error {
 		JetStreamMaxMemory:         1 << 20,
 		JetStreamMaxStore:          math.MaxInt64 / 4,
 		CustomClientAuthentication: e,
-		NoSystemAccount:            false,
 	}
 	if e.opts.Listen != "" {
 		host, port, err := loopback(e.opts.Listen)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -127,6 +128,19 @@ func (sp *Space) Modules(ctx context.Context) (*Modules, error) {
 	defer sp.mu.Unlock()
 	sp.modules = m
 	return m, nil
+}
+
+// persist makes the directories of a stream that was just made last: the server
+// syncs what is in them, but not that they are there.
+func (sp *Space) persist(stream string) error {
+	dir := filepath.Join(sp.store.dir, engineDir, sp.account, "streams", stream)
+	for range 5 { // up to the one that holds the store's
+		if err := syncPath(dir); err != nil {
+			return fmt.Errorf("sync %s: %w", dir, named(err))
+		}
+		dir = filepath.Dir(dir)
+	}
+	return nil
 }
 
 // connected waits for the server, which may just be started anew.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,4 +124,20 @@ func TestCloseTwiceAndAfterwards(t *testing.T) {
 	_, err = s.Tenant(t.Context(), "acme", Limits{})
 	is(t, err, ErrClosed)
 	is(t, s.Remove(t.Context(), "acme"), ErrClosed)
+}
+
+// What SIGKILL cannot show, since the kernel lives on: every write is synced.
+func TestServerSyncsAlways(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	if c := s.engine.srv.JetStreamConfig(); c == nil || !c.SyncAlways {
+		t.Errorf("the server's configuration is %+v", c)
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	for _, o := range []Options{{MaxValue: -1}, {MaxValue: 33 << 20}, {MinFree: -1}, {Events: -1}, {Events: 1<<20 + 1}, {Timeout: -1}} {
+		if _, err := Open(t.Context(), t.TempDir(), o); err == nil || !strings.Contains(err.Error(), "store option") {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
 }
