@@ -16,6 +16,12 @@ import (
 // While a version is on probation whose layout is another than that of the one
 // before, both have slots, and a flow is in either, or in both.
 
+// populated bounds flow state that has its memory from the start, in bytes. In
+// larger ones a page comes when the first flow that lies in it does, and the
+// time that takes is the function's: up to some 50 us where the machine itself
+// is virtual.
+const populated = 8 << 20
+
 // newSlots makes the slots of a function; nil when it keeps no flow state.
 func newSlots(spec Hop, flows int) (*slots, error) {
 	size := spec.Module.Manifest.FlowState(spec.Config)
@@ -28,7 +34,8 @@ func newSlots(spec Hop, flows int) (*slots, error) {
 		return nil, fmt.Errorf("function %s keeps %d bytes per flow: %d flows do not fit its window, at most %d do", spec.Name, size, flows, most)
 	}
 	page := os.Getpagesize()
-	region, err := arena.Open("slots", (size*flows+page-1)/page*page, arena.Options{Sparse: true})
+	bytes := (size*flows + page - 1) / page * page
+	region, err := arena.Open("slots", bytes, arena.Options{Sparse: bytes >= populated})
 	if err != nil {
 		return nil, err
 	}

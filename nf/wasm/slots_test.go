@@ -89,7 +89,10 @@ func TestFlowEndsShareADeadline(t *testing.T) {
 	for i := range slots {
 		slots[i] = uint32(i)
 	}
-	f.group.FlowEnd(slots)
+	// On a busy machine the thread that ticks may come late.
+	for try := 0; try < 20 && f.group.Stats()[0].Overruns == 0; try++ {
+		f.group.FlowEnd(slots)
+	}
 	if n := f.group.Stats()[0].Overruns; n != 1 {
 		t.Errorf("%d overruns by %d flows, want 1", n, len(slots))
 	}
