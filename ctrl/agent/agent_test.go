@@ -258,6 +258,28 @@ func TestSwap(t *testing.T) {
 	}
 }
 
+// A new version that faults on one worker goes back on all of them.
+func TestSwapGoesBackEverywhere(t *testing.T) {
+	gate.Leaks(t)
+	m := openMemory(t)
+	m.run(t)
+	if _, err := m.Swap(0, 0, SwapOptions{Module: catalog + "firewall/firewall.wasm", Probation: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.workers[1].run.Do(func() { _ = m.swaps.last[1].RollBack("it trapped") }); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		s := m.swaps.last[0].Status()
+		if s.Phase == wasm.RolledBack && strings.Contains(s.Why, "worker 1: ") && strings.Contains(s.Why, "it trapped") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("worker 0 has %+v", s)
+		}
+	}
+}
+
 func TestNames(t *testing.T) {
 	gate.Leaks(t)
 	one := specs(t, guard)

@@ -277,7 +277,11 @@ func (e *Engine) Owners() *steer.Owners { return e.owners }
 func (e *Engine) Disconnect() error {
 	e.swaps.mu.Lock()
 	defer e.swaps.mu.Unlock()
-	e.swaps.over = e.began
+	if e.began && !e.swaps.over {
+		e.swaps.over = true
+		close(e.swaps.gone)
+	}
+	e.swaps.agreeing.Wait()
 	err := e.Stop()
 	if e.final == nil && len(e.workers) == e.opts.Workers {
 		e.final = e.Stats()

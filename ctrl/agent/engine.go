@@ -101,7 +101,7 @@ func Open(opts Options) (_ *Engine, err error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	e := &Engine{opts: opts}
+	e := &Engine{opts: opts, swaps: swaps{gone: make(chan struct{})}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())

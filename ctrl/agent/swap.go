@@ -40,6 +40,11 @@ type swaps struct {
 	mu      sync.Mutex // one replacement at a time, none during Disconnect
 	over    bool       // the engine was disconnected
 	configs map[[2]int]swapped
+	// last are the replacements of the last Swap; with several workers,
+	// agree watches them until gone is closed.
+	last     []*wasm.Replacement
+	agreeing sync.WaitGroup
+	gone     chan struct{}
 }
 
 // swapped is a function's configuration, and the one before, which is in force
@@ -50,7 +55,7 @@ type swapped struct{ now, before []byte }
 // new version is checked, compiled, instantiated and configured beside the old
 // one, for every worker, before it is put in its place anywhere, which is
 // between two bursts of each. A version that faults in its probation goes back
-// by itself, on the worker where it did; see wasm.FunctionStats. Anyone may call
+// by itself, and then on all workers; see wasm.FunctionStats. Anyone may call
 // it once the engine has started.
 func (e *Engine) Swap(chain, hop int, o SwapOptions) (*SwapReport, error) {
 	e.swaps.mu.Lock()
@@ -102,6 +107,11 @@ func (e *Engine) Swap(chain, hop int, o SwapOptions) (*SwapReport, error) {
 			}
 			return nil, fmt.Errorf("worker %d of %d: %w", i, len(e.workers), err)
 		}
+	}
+	e.swaps.last = ready
+	if len(ready) > 1 {
+		e.swaps.agreeing.Add(1)
+		go e.agree(ready)
 	}
 	s := ready[0].Status()
 	rep.From, rep.To, rep.State = s.From, s.To, s.State

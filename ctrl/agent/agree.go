@@ -1,0 +1,48 @@
+package agent
+
+import (
+	"fmt"
+	"time"
+
+	"sfc/nf/wasm"
+)
+
+// agreeEvery is how often workers on probation are compared.
+const agreeEvery = 20 * time.Millisecond
+
+// agree keeps the workers' versions of a function the same: when the new one
+// goes back on one of them in its probation, it goes back on all. It returns
+// when probation is over, or the engine is.
+func (e *Engine) agree(ready []*wasm.Replacement) {
+	defer e.swaps.agreeing.Done()
+	tick := time.NewTicker(agreeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-e.swaps.gone:
+			return
+		case <-tick.C:
+		}
+		open, faulted, why := false, -1, ""
+		for i, r := range ready {
+			switch s := r.Status(); s.Phase {
+			case wasm.Probation:
+				open = true
+			case wasm.RolledBack:
+				faulted, why = i, s.Why
+			}
+		}
+		if !open {
+			return
+		}
+		if faulted < 0 {
+			continue
+		}
+		why = fmt.Sprintf("worker %d: %s", faulted, why)
+		for i, w := range e.workers {
+			// One that went back by itself, or has stopped, needs no word.
+			_, _ = w.run.Do(func() { _ = ready[i].RollBack(why) })
+		}
+		return
+	}
+}
