@@ -15,31 +15,12 @@ import (
 	"sfc/testbed/gate"
 )
 
-// natFile writes the chain of a small network's edge: firewall and address
-// translation, and what counts.
-func natFile(t *testing.T) string {
-	t.Helper()
-	catalog, err := filepath.Abs("../../nf/catalog")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return writeChain(t, fmt.Sprintf(`spec:
-  match: [{port: in}]
-  egress: out
-  return: mirrored
-  flows: 16384
-  addresses: [{port: out, prefix: 10.0.1.16/28}]
-  functions:
-    - module: %[1]s/firewall/firewall.wasm
-      config: {default: deny, rules: [{action: permit, src: 10.0.0.0/24}, {action: permit, src: "fe80::/10"}]}
-    - module: %[1]s/nat44/nat44.wasm
-      config: {inside: [10.0.0.0/24], pool: ["10.0.1.16/28"]}
-    - module: %[1]s/ratelimit/ratelimit.wasm
+// counting is what the stateful chain does beside firewall and translation.
+const counting = `    - module: %[1]s/ratelimit/ratelimit.wasm
       config: {key: flow, rate: 100000000, unit: pps, burst: 100000000}
     - module: %[1]s/flowstat/flowstat.wasm
       config: {tcp_rtt: true}
-`, catalog))
-}
+`
 
 // unrest moves buckets every 10 ms and replaces the firewall every 50 ms, until
 // the test is over. It counts what it did.
@@ -117,7 +98,7 @@ func (u *unrest) run(t *testing.T, c *Client, file string) (stop func()) {
 func TestProgramsUnderMovesAndSwaps(t *testing.T) {
 	gate.Root(t)
 	gate.Leaks(t)
-	c := run(t, Options{Workers: 2, Chains: []string{natFile(t)}})
+	c := run(t, Options{Workers: 2, Chains: []string{natChain(t, counting)}})
 	dir := t.TempDir()
 	content := make([]byte, 100<<20)
 	rand.Read(content)

@@ -16,8 +16,9 @@ import (
 )
 
 // natChain is a firewall and a translation to a pool that the engine answers
-// for on the server's side.
-func natChain(t *testing.T) string {
+// for on the server's side, and more functions behind them: lines of YAML in
+// which %[1]s is the catalogue.
+func natChain(t *testing.T, more string) string {
 	t.Helper()
 	catalog, err := filepath.Abs("../../nf/catalog")
 	if err != nil {
@@ -27,14 +28,14 @@ func natChain(t *testing.T) string {
   match: [{port: in}]
   egress: out
   return: mirrored
-  flows: 4096
+  flows: 16384
   addresses: [{port: out, prefix: 10.0.1.128/28}]
   functions:
     - module: %[1]s/firewall/firewall.wasm
       config: {default: deny, rules: [{action: permit, src: 10.0.0.0/8}, {action: permit, src: "fd00::/8"}]}
     - module: %[1]s/nat44/nat44.wasm
       config: {inside: [10.0.0.0/24], pool: [10.0.1.128/28], others: pass}
-`, catalog))
+`+more, catalog))
 }
 
 // A chain that stands for addresses makes a router of the engine: hosts reach
@@ -43,7 +44,7 @@ func natChain(t *testing.T) string {
 func TestRouted(t *testing.T) {
 	gate.Root(t)
 	gate.Leaks(t)
-	c := run(t, Options{Chains: []string{natChain(t)}, Workers: 2})
+	c := run(t, Options{Chains: []string{natChain(t, "")}, Workers: 2})
 	if s, err := c.Status(t.Context()); err != nil || s.Mode != Routed || len(s.Hosts[1].Addresses) != 4 {
 		t.Fatalf("%+v, %v", s, err)
 	}
