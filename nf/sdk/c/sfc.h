@@ -94,7 +94,7 @@ struct sfc_control {
 	uint32_t abi;       // 1
 	uint32_t burst;     // most descriptors per call
 	uint64_t now_ns;    // time of this burst in ns
-	uint32_t path;      // index of the service path
+	uint32_t path;      // index of the chain
 	uint32_t worker;    // index of the worker
 	uint32_t ports;     // number of ports; out_port must be below
 	uint32_t chunk_len; // bytes per chunk
