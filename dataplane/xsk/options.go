@@ -27,7 +27,10 @@ type Options struct {
 	RingSize uint32
 	// FillRing is the number of descriptors of the queue's fill and completion
 	// ring. The queue's first socket decides. Power of two, RingSize to 32,768.
-	// Default RingSize.
+	// It should have room for FillTarget and 64 more (NAPI_POLL_WEIGHT): the
+	// kernel shows received frames before it shows which descriptors it took
+	// for them, so that in between the target would not fit.
+	// Default twice RingSize.
 	FillRing uint32
 	// FillTarget is how many chunks the queue keeps ready for frames to come,
 	// those in the worker's own RX ring included. At most FillRing. The
@@ -77,7 +80,7 @@ func (o Options) withDefaults(chunks int) Options {
 		o.RingSize = defaultRing
 	}
 	if o.FillRing == 0 {
-		o.FillRing = o.RingSize
+		o.FillRing = min(2*o.RingSize, maxRing)
 	}
 	if o.FillTarget == 0 {
 		o.FillTarget = min(o.RingSize, max(uint32(chunks/4), 1))

@@ -110,24 +110,26 @@ func (xsk *Socket) fillUp() {
 	if want := q.target - has; want > 0 {
 		others := int(u.owed.Load()) - q.owed
 		mark := inFill.of(q.id)
-		for want > 0 {
-			chunks := xsk.pool.Take(want, others)
+		// What the kernel has taken and not yet said so, in the turn that is
+		// still filling RX rings, takes room beside the target.
+		want = min(want, int(xsk.fill.room(uint32(want))))
+		took := 0
+		for took < want {
+			chunks := xsk.pool.Take(want-took, others)
 			if len(chunks) == 0 {
 				break
 			}
-			// They all fit: the target is at most the ring's size.
 			_, idx := xsk.fill.reserve(uint32(len(chunks)))
 			for i := range chunks {
 				chunk := chunks[len(chunks)-1-i]
 				u.where[chunk/packet.ChunkSize] = mark
 				xsk.fill.put(idx+uint32(i), uint64(chunk))
 			}
-			want -= len(chunks)
+			took += len(chunks)
 		}
 		xsk.fill.submit()
-		n := q.target - has - want
-		q.filled += uint64(n)
-		has += n
+		q.filled += uint64(took)
+		has += took
 	}
 	if owed := max(q.reserve-has, 0); owed != q.owed {
 		u.owed.Add(int64(owed - q.owed))

@@ -37,7 +37,7 @@ func TestOpenRefusals(t *testing.T) {
 		{"ring size", other, w.out, 0, Options{RingSize: 1000}, nil, "ring size 1000"},
 		{"ring too small", other, w.out, 0, Options{RingSize: 32}, nil, "ring size 32"},
 		{"ring too large", other, w.out, 0, Options{RingSize: 65536}, nil, "ring size 65536"},
-		{"fill target", other, w.out, 0, Options{RingSize: 64, FillTarget: 65}, nil, "fill target 65"},
+		{"fill target", other, w.out, 0, Options{RingSize: 64, FillRing: 64, FillTarget: 65}, nil, "fill target 65"},
 		{"reserve", other, w.out, 0, Options{FillTarget: 64, Reserve: 65}, nil, "reserve 65"},
 		{"mode", other, w.out, 0, Options{Mode: 9}, nil, "mode 9"},
 		{"budget too small", other, w.out, 0, Options{TxBudget: 31}, nil, "transmit budget 31"},

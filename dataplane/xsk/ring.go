@@ -76,19 +76,24 @@ type prodRing[T desc] struct {
 	cachedCons uint32 // consumer as last loaded; reloaded only when short of slots
 }
 
-// reserve returns how many slots may be written, at most limit, and the index
-// of the first. The caller writes all of them with put, then calls submit
-// exactly once.
-func (r *prodRing[T]) reserve(limit uint32) (n, idx uint32) {
+// room returns how many slots may be written, at most limit.
+func (r *prodRing[T]) room(limit uint32) uint32 {
 	size := r.mask + 1
-	n = size - (r.cachedProd - r.cachedCons)
+	n := size - (r.cachedProd - r.cachedCons)
 	if n < limit {
 		// Acquire: the kernel has read every descriptor before its consumer
 		// store, so the slots may be overwritten after this load.
 		r.cachedCons = r.consumer.Load()
 		n = size - (r.cachedProd - r.cachedCons)
 	}
-	n = min(n, limit)
+	return min(n, limit)
+}
+
+// reserve returns how many slots may be written, at most limit, and the index
+// of the first. The caller writes all of them with put, then calls submit
+// exactly once.
+func (r *prodRing[T]) reserve(limit uint32) (n, idx uint32) {
+	n = r.room(limit)
 	idx = r.cachedProd
 	r.cachedProd += n
 	return n, idx

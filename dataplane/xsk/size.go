@@ -21,6 +21,10 @@ type Sizing struct {
 	MaxBytes int
 }
 
+// napiBudget is how many frames the kernel receives before it shows which fill
+// descriptors it took: NAPI_POLL_WEIGHT. See Options.FillRing.
+const napiBudget = 64
+
 // regionStep is what Size rounds to, in chunks: 2 MiB, a huge page.
 const regionStep = 2 << 20 / packet.ChunkSize
 
@@ -50,7 +54,7 @@ func (s Sizing) Size() (chunks int, opts Options, err error) {
 	}
 	for ; opts.RingSize >= minRing; opts.RingSize /= 2 {
 		opts.FillTarget = opts.RingSize/2 + uint32(s.Workers-1)*opts.RingSize
-		opts.FillRing = max(opts.RingSize, uint32(1)<<bits.Len32(opts.FillTarget-1))
+		opts.FillRing = max(opts.RingSize, uint32(1)<<bits.Len32(opts.FillTarget+napiBudget-1))
 		if opts.RingSize > minRing && opts.FillRing > maxRing {
 			continue
 		}
