@@ -31,6 +31,7 @@ var levels = map[string]int{
 
 	// Parts that stand alone.
 	"ctrl/place":         1,
+	"ctrl/plane":         1,
 	"ctrl/store":         1,
 	"dataplane/arena":    1,
 	"dataplane/classify": 1,
