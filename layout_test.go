@@ -31,6 +31,7 @@ var levels = map[string]int{
 
 	// Parts that stand alone.
 	"ctrl/place":         1,
+	"ctrl/ports":         1,
 	"ctrl/plane":         1,
 	"ctrl/store":         1,
 	"dataplane/arena":    1,
@@ -84,7 +85,7 @@ var owners = []struct {
 	{"github.com/bytecodealliance/wasmtime-go", []string{"nf/wasm"}, []string{"cmd/sfcctl", "dataplane", "nf/...", "testbed/scenario"}},
 	{"github.com/nats-io", []string{"ctrl/store"}, nil},
 	{"github.com/minio/highwayhash", []string{"ctrl/store"}, nil},
-	{"github.com/vishvananda/netlink", []string{"bpf", "dataplane/route", "testbed/..."}, []string{"dataplane/xsk"}},
+	{"github.com/vishvananda/netlink", []string{"bpf", "ctrl/ports", "dataplane/route", "testbed/..."}, []string{"dataplane/xsk"}},
 	{"github.com/santhosh-tekuri/jsonschema", []string{"nf"}, nil},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, nil},
 	{"go.yaml.in/yaml", []string{"chains"}, nil},
