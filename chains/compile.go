@@ -9,6 +9,10 @@ import (
 	"sfc/nf"
 )
 
+// NoPort stands for an index that no port has, in a list of ports where some
+// come and go.
+const NoPort = ""
+
 // Compile resolves specs to a plan for a data plane with the given ports. It
 // is pure: equal arguments give equal plans, and paths keep the order of the
 // specs.
@@ -46,6 +50,7 @@ type compilation struct {
 	plan      Plan
 	portNames []string
 	portIndex map[string]int
+	allPorts  uint64   // a bit for each that there is
 	rules     [][]rule // of each chain: its matches, then those of the return
 	errs      []error
 }
@@ -89,13 +94,16 @@ func (c *compilation) ports(names []string) {
 		return
 	}
 	for i, name := range names {
-		if _, twice := c.portIndex[name]; twice {
-			c.errs = append(c.errs, fmt.Errorf("port %q is given twice; rename one", name))
+		if name != NoPort {
+			if _, twice := c.portIndex[name]; twice {
+				c.errs = append(c.errs, fmt.Errorf("port %q is given twice; rename one", name))
+			}
+			c.portIndex[name] = i
+			c.allPorts |= 1 << i
+			c.portNames = append(c.portNames, name)
 		}
-		c.portIndex[name] = i
 		c.plan.Ports = append(c.plan.Ports, Port{Name: name, Unmatched: UnmatchedPass, Forward: -1})
 	}
-	c.portNames = names
 }
 
 // spec makes the path and the rules of one spec.
@@ -179,7 +187,7 @@ func (m *Match) rule(path uint16, ports uint64) classify.Rule {
 // sends packets back where they came from, unless its spec says so.
 func (c *compilation) match(s *Spec, egress int, path uint16) (rules []rule) {
 	for i, m := range s.matches() {
-		mask := (uint64(1)<<len(c.portNames) - 1) &^ (1 << egress)
+		mask := c.allPorts &^ (1 << egress)
 		if m.Port != "" {
 			p, ok := c.portIndex[m.Port]
 			if !ok {

@@ -52,7 +52,7 @@ func (c *compilation) policy(p int, s *Spec, egress int, said **Spec) {
 
 func (c *compilation) policyText(u Unmatched, forward int) string {
 	if u == UnmatchedForward {
-		return fmt.Sprintf("forward to %q", c.portNames[forward])
+		return fmt.Sprintf("forward to %q", c.plan.Ports[forward].Name)
 	}
 	return u.String()
 }

@@ -104,9 +104,9 @@ func (c *compilation) returnEgress(s *Spec, rules []rule) (port int, ok bool) {
 		return port, ok
 	}
 	var in []string
-	for i, name := range c.portNames {
+	for i := range c.plan.Ports {
 		if ingress(rules)>>i&1 != 0 {
-			port, in = i, append(in, name)
+			port, in = i, append(in, c.plan.Ports[i].Name)
 		}
 	}
 	if len(in) > 1 {
