@@ -23,6 +23,7 @@ import (
 // A package that is not here is an error: give it its place.
 var levels = map[string]int{
 	// What everything agrees on.
+	"ctrl/ipc":          0,
 	"dataplane/ethtool": 0,
 	"dataplane/packet":  0,
 	"dataplane/ring":    0,
@@ -30,6 +31,8 @@ var levels = map[string]int{
 	"nf/sdk/c":          0,
 
 	// Parts that stand alone.
+	"ctrl/observe":       2,
+	"ctrl/confine":       1,
 	"ctrl/place":         1,
 	"ctrl/ports":         1,
 	"ctrl/plane":         1,
@@ -47,6 +50,9 @@ var levels = map[string]int{
 	// Each knows one neighbour: the tenant, the kernel, the sandbox.
 	"bpf":             2,
 	"chains":          2,
+	"ctrl/kernelipc":  2,
+	"ctrl/planeipc":   2,
+	"dataplane/keep":  2,
 	"dataplane/xsk":   2,
 	"nf/build":        2,
 	"nf/native":       2,
@@ -54,12 +60,15 @@ var levels = map[string]int{
 	"testbed/trafgen": 2,
 
 	// What puts them to work.
-	"dataplane":  3,
-	"nf/catalog": 3,
-	"nf/nftest":  3,
+	"ctrl/child":   3,
+	"ctrl/compile": 3,
+	"dataplane":    3,
+	"nf/catalog":   3,
+	"nf/nftest":    3,
 
 	// What knows them all.
-	"ctrl/agent": 4,
+	"ctrl/agent":  4,
+	"ctrl/keeper": 4,
 
 	// Hosts and links around it.
 	"testbed/bench":    5,
@@ -71,6 +80,7 @@ var levels = map[string]int{
 
 	// Programs.
 	"cmd/sfcctl":      6,
+	"cmd/sfcd":        6,
 	"testbed/testsum": 6,
 }
 
@@ -86,6 +96,7 @@ var owners = []struct {
 	{"github.com/nats-io", []string{"ctrl/store"}, nil},
 	{"github.com/minio/highwayhash", []string{"ctrl/store"}, nil},
 	{"github.com/vishvananda/netlink", []string{"bpf", "ctrl/ports", "dataplane/route", "testbed/..."}, []string{"dataplane/xsk"}},
+	{"github.com/prometheus/client_golang", []string{"ctrl/observe"}, nil},
 	{"github.com/santhosh-tekuri/jsonschema", []string{"nf"}, nil},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, nil},
 	{"go.yaml.in/yaml", []string{"chains"}, nil},
