@@ -12,14 +12,13 @@ const agreeEvery = 20 * time.Millisecond
 
 // agree keeps the workers' versions of a function the same: when the new one
 // goes back on one of them in its probation, it goes back on all. It returns
-// when probation is over, or the engine is.
-func (e *Engine) agree(ready []*wasm.Replacement) {
-	defer e.swaps.agreeing.Done()
+// when probation is over, or gone is closed.
+func agree(line []post, ready []*wasm.Replacement, gone <-chan struct{}) {
 	tick := time.NewTicker(agreeEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-e.swaps.gone:
+		case <-gone:
 			return
 		case <-tick.C:
 		}
@@ -39,9 +38,9 @@ func (e *Engine) agree(ready []*wasm.Replacement) {
 			continue
 		}
 		why = fmt.Sprintf("worker %d: %s", faulted, why)
-		for i, w := range e.workers {
+		for i := range line {
 			// One that went back by itself, or has stopped, needs no word.
-			_, _ = w.run.Do(func() { _ = ready[i].RollBack(why) })
+			_, _ = line[i].run.Do(func() { _ = ready[i].RollBack(why) })
 		}
 		return
 	}

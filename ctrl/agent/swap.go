@@ -78,40 +78,19 @@ func (e *Engine) Swap(chain, hop int, o SwapOptions) (*SwapReport, error) {
 		return nil, err
 	}
 	defer done()
-	ready := make([]*wasm.Replacement, 0, len(e.workers))
-	discard := func(list []*wasm.Replacement) {
-		for _, r := range list {
-			r.Discard()
-		}
+	ready, holds, err := rollOut(e.lineUp(chain), prepare)
+	if err != nil {
+		return nil, err
 	}
-	for _, w := range e.workers {
-		r, err := prepare(w.chains[chain].group)
-		if err != nil {
-			discard(ready)
-			return nil, err
-		}
-		ready = append(ready, r)
-	}
-	rep := &SwapReport{Holds: make([]time.Duration, len(ready))}
-	for i, w := range e.workers {
-		// The first worker may refuse. Then the others are a little later than
-		// it was with the replacement before this one, too.
-		var patience time.Duration
-		if i > 0 {
-			patience = time.Second
-		}
-		if rep.Holds[i], err = w.install(ready[i], patience); err != nil {
-			discard(ready[i:])
-			if i > 0 {
-				err = fmt.Errorf("%w; workers before it have the new version: replace it again", err)
-			}
-			return nil, fmt.Errorf("worker %d of %d: %w", i, len(e.workers), err)
-		}
-	}
+	rep := &SwapReport{Holds: holds}
 	e.swaps.last = ready
 	if len(ready) > 1 {
 		e.swaps.agreeing.Add(1)
-		go e.agree(ready)
+		line := e.lineUp(chain)
+		go func() {
+			defer e.swaps.agreeing.Done()
+			agree(line, ready, e.swaps.gone)
+		}()
 	}
 	s := ready[0].Status()
 	rep.From, rep.To, rep.State = s.From, s.To, s.State
@@ -122,17 +101,13 @@ func (e *Engine) Swap(chain, hop int, o SwapOptions) (*SwapReport, error) {
 	return rep, nil
 }
 
-// install puts a new version in place. While the one that is there is on
-// probation it tries again, for as long as patience says.
-func (w *worker) install(r *wasm.Replacement, patience time.Duration) (hold time.Duration, err error) {
-	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		var installed error
-		hold, err = w.run.Do(func() { installed = r.Install() })
-		err = errors.Join(err, installed)
-		if !errors.Is(err, wasm.ErrProbation) || time.Now().After(end) {
-			return hold, err
-		}
+// lineUp returns who runs a chain.
+func (e *Engine) lineUp(chain int) []post {
+	line := make([]post, len(e.workers))
+	for i, w := range e.workers {
+		line[i] = post{w.run, w.chains[chain].group}
 	}
+	return line
 }
 
 // prepare returns what makes the new version on one worker, and what to call

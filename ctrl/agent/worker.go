@@ -5,10 +5,8 @@ import (
 
 	"sfc/chains"
 	"sfc/dataplane"
-	"sfc/dataplane/arena"
 	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
-	"sfc/dataplane/steer"
 	"sfc/dataplane/xsk"
 	"sfc/nf"
 	"sfc/nf/wasm"
@@ -34,23 +32,16 @@ type queue struct {
 	socket *xsk.Socket
 }
 
-// chainState is a chain on one worker: what its paths have in common.
-type chainState struct {
-	mem   wasm.Memory
-	arena []byte // its own frames; nil when functions see the port's
-	group *wasm.Group
-	flows *flow.Table // nil without flow state
-}
-
 // newWorker makes the functions and tables of a worker.
 func (e *Engine) newWorker(index int) (_ *worker, err error) {
 	w := &worker{index: index, pool: e.depot.Pool()}
 	if w.tuples, err = flow.NewReader(flow.ReaderOptions{Key: e.key}); err != nil {
 		return nil, err
 	}
+	b := e.builder()
 	for i := range e.plan.Chains {
 		c := &e.plan.Chains[i]
-		s, err := e.newChain(w, c)
+		s, err := b.chain(index, c, e.hops(c), e.grants[i], &e.connected)
 		if err != nil {
 			return nil, fmt.Errorf("chain %s: %w", c.Title(), err)
 		}
@@ -58,64 +49,32 @@ func (e *Engine) newWorker(index int) (_ *worker, err error) {
 	}
 	for i := range e.plan.Paths {
 		p := &e.plan.Paths[i]
-		s := &w.chains[p.Chain]
-		path := dataplane.Path{
-			Chain: p.Chain, Runner: s.group.Runner(p.Order), Descs: s.mem.Descs(), Arena: s.arena, Flows: s.flows, Egress: uint16(p.Egress),
-			Pins: e.grants[p.Chain].pins,
-		}
-		if s.group.Binds() {
-			path.Binder = s.group
-		}
-		w.paths = append(w.paths, path)
+		w.paths = append(w.paths, w.chains[p.Chain].path(p, p.Chain, e.grants[p.Chain]))
 	}
 	return w, nil
 }
 
-// newChain makes a chain's functions on a worker.
-func (e *Engine) newChain(w *worker, c *chains.Chain) (s chainState, err error) {
-	if s.mem.Control, err = wasm.NewControl(); err != nil {
-		return s, err
+// builder returns what makes the engine's chains.
+func (e *Engine) builder() *builder {
+	b := &builder{
+		rt: e.rt, key: e.key, ports: len(e.plan.Ports), timeEvery: e.opts.TimeEvery, records: e.opts.Records,
+		events: func(c *chains.Chain, worker int, ev wasm.Event) {
+			e.opts.Events(Event{Event: ev, Chain: c.Name, Worker: worker})
+		},
 	}
-	e.connected.push(s.mem.Control.Close)
-	s.mem.Frames = e.region
-	if e.shared {
-		if s.mem.Frames, err = arena.Open("frames", packet.BurstSize*packet.ChunkSize, arena.Options{}); err != nil {
-			return s, err
-		}
-		e.connected.push(s.mem.Frames.Close)
-		s.arena = s.mem.Frames.Bytes()
+	if !e.shared {
+		b.frames = e.region
 	}
+	return b
+}
+
+// hops returns a chain's functions with the modules that were loaded for them.
+func (e *Engine) hops(c *chains.Chain) []wasm.Hop {
 	hops := make([]wasm.Hop, len(c.Functions))
-	for i, f := range c.Functions {
-		hops[i] = wasm.Hop{Name: f.Name, Module: e.modules[f.Module], Config: f.Config, Open: f.Fault == chains.FaultOpen}
+	for i := range c.Functions {
+		hops[i] = hopOf(&c.Functions[i], e.modules[c.Functions[i].Module])
 	}
-	g := e.grants[c.Index]
-	grants := wasm.Grants{}
-	if c.Flows > 0 {
-		o := flow.Options{Key: e.key, Max: uint32(c.Flows), Buckets: steer.Buckets, Sparse: true}
-		if c.Binds {
-			o.Bindings, o.Pins, o.Claims, o.Chain = steer.MaxBinds*o.Max, g.pins, g.claims, c.Index
-		}
-		if s.flows, err = flow.New(o); err != nil {
-			return s, err
-		}
-		e.connected.push(s.flows.Close)
-		if c.Binds {
-			grants = wasm.Grants{Pins: g.pins, Claims: g.claims, Chain: c.Index, Key: e.key, Ledger: s.flows.Ledger()}
-		}
-	}
-	s.group, err = e.rt.NewGroup(s.mem, hops, wasm.GroupOptions{
-		Tenant: c.Tenant, Path: uint32(c.Index), Worker: uint32(w.index),
-		Ports: len(e.plan.Ports), Egress: c.Ports, Flows: c.Flows, Budget: c.Budget, TimeEvery: e.opts.TimeEvery,
-		Grants:  grants,
-		Records: e.opts.Records,
-		Events:  func(ev wasm.Event) { e.opts.Events(Event{Event: ev, Chain: c.Name, Worker: w.index}) },
-	})
-	if err != nil {
-		return s, err
-	}
-	e.connected.push(s.group.Close)
-	return s, nil
+	return hops
 }
 
 // config is what workers have in common, whatever their ports are.
