@@ -243,7 +243,7 @@ struct sfc_engine *sfc_engine_new(uint32_t tick_us, uint64_t mappings, char *err
 		snprintf(err, SFC_ERRLEN, "out of memory");
 		return NULL;
 	}
-	/* What a module may use must be equal in runtime.go's compiler, or the
+	/* What a module may use must be equal in newCompiler (compile.go), or the
 	 * compiled code is refused here. */
 	wasm_config_t *cfg = wasm_config_new();
 	wasmtime_config_epoch_interruption_set(cfg, true);

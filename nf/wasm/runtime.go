@@ -36,8 +36,11 @@ type Options struct {
 	// 2,560 instances, spares included). Go's own memory needs the rest. A
 	// function that is being replaced has two versions' instances.
 	Mappings int
-	// Limits are checked before a module is compiled. Default nf.Limits{}.
+	// Limits are checked before a module is compiled or loaded. Default
+	// nf.Limits{}.
 	Limits nf.Limits
+	// NoCompiler makes a runtime that only loads what was built elsewhere.
+	NoCompiler bool
 }
 
 // Runtime is the engine that guests run in, one per process. It owns the
@@ -45,7 +48,7 @@ type Options struct {
 // after every Module and Group made from it.
 type Runtime struct {
 	eng      *engine
-	compiler *wasmtime.Engine
+	compiler *wasmtime.Engine // nil without a compiler
 	opts     Options
 
 	mu     sync.Mutex
@@ -75,23 +78,11 @@ func Open(opts Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wasm: %w", err)
 	}
-	// The same features as in engine.c, where the code must load.
-	cfg := wasmtime.NewConfig()
-	cfg.SetEpochInterruption(true)
-	cfg.SetWasmThreads(false)
-	cfg.SetWasmTailCall(false)
-	cfg.SetWasmRelaxedSIMD(false)
-	cfg.SetWasmMultiMemory(false)
-	cfg.SetWasmMemory64(false)
-	cfg.SetWasmFunctionReferences(false)
-	cfg.SetWasmGC(false)
-	cfg.SetMemoryInitCOWSet(false)
-	return &Runtime{
-		eng:      eng,
-		compiler: wasmtime.NewEngineWithConfig(cfg),
-		opts:     opts,
-		scraps:   make(map[string]*arena.Region),
-	}, nil
+	rt := &Runtime{eng: eng, opts: opts, scraps: make(map[string]*arena.Region)}
+	if !opts.NoCompiler {
+		rt.compiler = newCompiler()
+	}
+	return rt, nil
 }
 
 // maxMapCount is the most mappings a process may have.
@@ -117,7 +108,9 @@ func (rt *Runtime) Close() error {
 	}
 	rt.closed = true
 	rt.eng.close()
-	rt.compiler.Close()
+	if rt.compiler != nil {
+		rt.compiler.Close()
+	}
 	var errs []error
 	for _, r := range rt.scraps {
 		errs = append(errs, r.Close())
