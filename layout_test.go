@@ -24,6 +24,7 @@ import (
 var levels = map[string]int{
 	// What everything agrees on.
 	"ctrl/ipc":          0,
+	"dataplane/arena":   0,
 	"dataplane/ethtool": 0,
 	"dataplane/packet":  0,
 	"dataplane/ring":    0,
@@ -37,10 +38,10 @@ var levels = map[string]int{
 	"ctrl/ports":         1,
 	"ctrl/plane":         1,
 	"ctrl/store":         1,
-	"dataplane/arena":    1,
 	"dataplane/classify": 1,
 	"dataplane/cpu":      1,
 	"dataplane/flow":     1,
+	"dataplane/keep":     1,
 	"dataplane/route":    1,
 	"nf":                 1,
 	"testbed/capture":    1,
@@ -52,7 +53,6 @@ var levels = map[string]int{
 	"chains":          2,
 	"ctrl/kernelipc":  2,
 	"ctrl/planeipc":   2,
-	"dataplane/keep":  2,
 	"dataplane/xsk":   2,
 	"nf/build":        2,
 	"nf/native":       2,

@@ -68,6 +68,11 @@ func open(name string, size int, flags int, opts Options) (_ *Region, err error)
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
 		return nil, fmt.Errorf("arena %s: seal: %w", name, err)
 	}
+	return mapRegion(name, fd, size, opts)
+}
+
+// mapRegion maps a memfd of size bytes, which the region has from now on.
+func mapRegion(name string, fd, size int, opts Options) (*Region, error) {
 	mode := unix.MAP_SHARED
 	if !opts.Sparse {
 		mode |= unix.MAP_POPULATE

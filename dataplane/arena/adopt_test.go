@@ -1,0 +1,99 @@
+package arena
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sfc/testbed/gate"
+)
+
+// memfd is a memfd of size bytes with these seals.
+func memfd(t *testing.T, size int64, seals int) int {
+	t.Helper()
+	fd, err := unix.MemfdCreate("test", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Ftruncate(fd, size); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// What was written before is there, and what is written now is seen through the
+// region that it came from.
+func TestAdopt(t *testing.T) {
+	gate.Leaks(t)
+	for _, opts := range []Options{{}, {Sparse: true}, {Huge: true}} {
+		r, err := Open("test", 4<<20, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Bytes()[4<<20-1] = 7
+		fd, err := unix.Dup(r.FD())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := Adopt("test", fd, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(a.Bytes()) != 4<<20 || a.FD() != fd || a.Huge() != r.Huge() {
+			t.Errorf("%+v: %d bytes, descriptor %d, huge %v", opts, len(a.Bytes()), a.FD(), a.Huge())
+		}
+		a.Bytes()[0] = 9
+		if a.Bytes()[4<<20-1] != 7 || r.Bytes()[0] != 9 {
+			t.Errorf("%+v: the mappings differ", opts)
+		}
+		if err := errors.Join(r.Close(), a.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAdoptRefuses(t *testing.T) {
+	gate.Leaks(t)
+	file := func() int {
+		f, err := os.CreateTemp(t.TempDir(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fd, err := unix.Dup(int(f.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fd
+	}
+	const both = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW
+	for name, c := range map[string]struct {
+		fd   int
+		want error
+	}{
+		"a file":        {file(), ErrNotMemfd},
+		"no seals":      {memfd(t, 4096, 0), ErrUnsealed},
+		"may shrink":    {memfd(t, 4096, unix.F_SEAL_GROW), ErrUnsealed},
+		"may grow":      {memfd(t, 4096, unix.F_SEAL_SHRINK), ErrUnsealed},
+		"empty":         {memfd(t, 0, both), nil},
+		"half a page":   {memfd(t, 2048, both), nil},
+		"cannot write":  {memfd(t, 4096, both|unix.F_SEAL_WRITE), unix.EPERM},
+		"no descriptor": {-1, unix.EBADF},
+	} {
+		r, err := Adopt("test", c.fd, Options{})
+		if err == nil {
+			r.Close()
+		}
+		if err == nil || c.want != nil && !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFD, 0); err != unix.EBADF {
+			t.Errorf("%s: the descriptor is still open", name)
+		}
+	}
+}
