@@ -1,0 +1,68 @@
+package kernelipc
+
+import "time"
+
+// Methods of children, called by the supervisor; [MethodReady] is the other
+// way.
+const (
+	// MethodStop makes a child end in order: the data plane stops at a burst
+	// boundary, with everything of its flows in what is kept. It ends itself
+	// after it answered. None -> None
+	MethodStop = "child.stop"
+	// MethodStart makes the data plane take over what is kept and run. It is
+	// told when its predecessor is gone. Start -> None
+	MethodStart = "child.start"
+	// MethodPeer hands a child the socket to another one: control gets the data
+	// plane's, and the other way round. Peer and one descriptor -> None
+	MethodPeer = "child.peer"
+	// MethodReady tells the supervisor that a child is ready: the data plane
+	// forwards, control answers. None -> None
+	MethodReady = "child.ready"
+	// MethodStatus asks the supervisor how its children are. None -> Status
+	MethodStatus = "supervisor.status"
+)
+
+// Start is how the data plane begins.
+type Start struct {
+	// Restarts is how often a data plane was started with what an earlier one
+	// left, since the supervisor, or the first of its line, was started.
+	Restarts int
+	// Began is when the first one was started.
+	Began time.Time
+}
+
+// Peer says who is at the other end of a socket: a child's role.
+type Peer struct{ Role string }
+
+// Roles of children.
+const (
+	RoleDataplane = "dataplane"
+	RoleControl   = "control"
+	RoleCompile   = "compile"
+)
+
+// Status is how the supervisor's children are.
+type Status struct {
+	PID      int
+	Children []ChildStatus
+	Kept     int
+}
+
+// ChildStatus is how a child is.
+type ChildStatus struct {
+	Role string
+	PID  int // 0: none runs
+	// State is starting, ready, stopping, waiting (for the next start) or
+	// stopped.
+	State string
+	Since time.Time
+	// Restarts counts starts after an end that nobody asked for.
+	Restarts int
+	// Alarm: it ended too often in too short a time. While that is so for the
+	// data plane, packets meet their ports' policies for unmatched packets.
+	Alarm bool
+	// Retry is when it is started again, while it is waiting.
+	Retry time.Time `json:",omitzero"`
+	// LastExit says how it ended the last time.
+	LastExit string `json:",omitzero"`
+}
