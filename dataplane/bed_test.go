@@ -150,3 +150,9 @@ func (b *bed) run(t *testing.T, n uint64) Counters {
 	}
 	return c
 }
+
+// swapPort puts another port in the place of one of the worker's.
+func (w *Worker) swapPort(index int, p Port) {
+	w.ports[index].Port = p
+	w.tx[index].port = p
+}

@@ -109,15 +109,20 @@ type Config struct {
 	Owners *steer.Owners
 	// Core to pin the worker's thread to; -1 leaves it to the scheduler.
 	Core int
-	// Ports by port index, each with one of its queues; behind them the other
-	// queues of all ports, which are only received from. Queues is how many
-	// those are.
+	// Ports by port index, each with one of its queues, nil where there is none
+	// (yet, see [Set.AddPort]); behind them the other queues of all ports, which
+	// are only received from. Queues is how many those are.
 	Ports  []Port
 	Queues int
+	// MaxPorts, MaxPaths and MaxChains are how many there can be: indices are
+	// below. Default 0: as many as Ports (without Queues), Paths and again
+	// Paths; at most 64 ports and 65,536 of the others.
+	MaxPorts, MaxPaths, MaxChains int
 	// Region is the frame region of all ports, Pool its free chunks.
 	Region []byte
 	Pool   *packet.Pool
-	// Paths by path index.
+	// Paths by path index. Further ones come and go by [Set.AddChain] and
+	// [Set.RemoveChain].
 	Paths []Path
 	// GuestBase is the guest address of Region and Arena (nf.FramesStart).
 	GuestBase uint32
@@ -142,10 +147,36 @@ type Config struct {
 	Spin time.Duration
 }
 
+// Most of what indices of 16 bits and sets of 64 can name.
+const (
+	mostPorts  = 64
+	mostChains = 1 << 16
+)
+
+func (c Config) withDefaults() Config {
+	if c.MaxPorts == 0 {
+		c.MaxPorts = len(c.Ports) - c.Queues
+	}
+	if c.MaxPaths == 0 {
+		c.MaxPaths = len(c.Paths)
+	}
+	if c.MaxChains == 0 {
+		c.MaxChains = len(c.Paths)
+	}
+	if c.Spin == 0 {
+		c.Spin = time.Millisecond
+	}
+	return c
+}
+
 func (c *Config) validate() error {
 	switch {
-	case c.Queues < 0 || len(c.Ports) <= c.Queues:
+	case c.Queues < 0 || len(c.Ports) < c.Queues || c.MaxPorts < 1:
 		return errors.New("worker has no ports")
+	case c.MaxPorts > mostPorts || len(c.Ports)-c.Queues > c.MaxPorts:
+		return fmt.Errorf("worker has %d ports of at most %d, which can be 1 to %d", len(c.Ports)-c.Queues, c.MaxPorts, mostPorts)
+	case c.MaxPaths < len(c.Paths) || c.MaxPaths > mostChains || c.MaxChains < 0 || c.MaxChains > mostChains:
+		return fmt.Errorf("worker has %d paths of at most %d, and at most %d chains: both can be up to %d", len(c.Paths), c.MaxPaths, c.MaxChains, mostChains)
 	case c.Routed != 0 && c.Routes == nil:
 		return errors.New("worker has routed ports and no routes")
 	case len(c.Region) == 0 || c.Pool == nil:
@@ -154,19 +185,34 @@ func (c *Config) validate() error {
 	if c.Owners != nil && (c.Index < 0 || c.Index >= steer.MaxWorkers) {
 		return fmt.Errorf("worker %d: want 0 to %d", c.Index, steer.MaxWorkers-1)
 	}
-	for i, p := range c.Paths {
-		switch {
-		case int(p.Chain) >= len(c.Paths):
-			return fmt.Errorf("path %d is of chain %d, there are %d paths", i, p.Chain, len(c.Paths))
-		case p.Flows != nil && c.Tuples == nil:
-			return fmt.Errorf("path %d has flows, the worker has no reader of tuples", i)
-		case p.Runner == nil || p.Descs == nil:
-			return fmt.Errorf("path %d has no runner or no descriptors", i)
-		case int(p.Egress) >= len(c.Ports)-c.Queues:
-			return fmt.Errorf("path %d leaves by port %d, the worker has %d ports", i, p.Egress, len(c.Ports)-c.Queues)
-		case p.Arena != nil && len(p.Arena) < packet.BurstSize*packet.ChunkSize:
-			return fmt.Errorf("path %d: arena of %d bytes, a burst needs %d", i, len(p.Arena), packet.BurstSize*packet.ChunkSize)
+	for i, p := range c.Ports[len(c.Ports)-c.Queues:] {
+		if p == nil {
+			return fmt.Errorf("queue %d of %d is missing", i, c.Queues)
 		}
+	}
+	for i := range c.Paths {
+		if err := c.validatePath(uint16(i), &c.Paths[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validatePath checks a path that is to have an index.
+func (c *Config) validatePath(i uint16, p *Path) error {
+	switch {
+	case int(i) >= c.MaxPaths:
+		return fmt.Errorf("path %d: there can be %d paths", i, c.MaxPaths)
+	case int(p.Chain) >= c.MaxChains:
+		return fmt.Errorf("path %d is of chain %d, there can be %d chains", i, p.Chain, c.MaxChains)
+	case p.Flows != nil && c.Tuples == nil:
+		return fmt.Errorf("path %d has flows, the worker has no reader of tuples", i)
+	case p.Runner == nil || p.Descs == nil:
+		return fmt.Errorf("path %d has no runner or no descriptors", i)
+	case int(p.Egress) >= c.MaxPorts:
+		return fmt.Errorf("path %d leaves by port %d, the worker can have %d ports", i, p.Egress, c.MaxPorts)
+	case p.Arena != nil && len(p.Arena) < packet.BurstSize*packet.ChunkSize:
+		return fmt.Errorf("path %d: arena of %d bytes, a burst needs %d", i, len(p.Arena), packet.BurstSize*packet.ChunkSize)
 	}
 	return nil
 }

@@ -75,8 +75,8 @@ var ErrChunks = errors.New("chunks do not add up")
 // free + fill + rx + tx + completion = total (a stopped worker holds none).
 func (w *Worker) Verify() error {
 	var sum packet.Census
-	for _, p := range w.cfg.Ports {
-		c := p.Census()
+	for i := range w.ports {
+		c := w.ports[i].Census()
 		sum.Fill += c.Fill
 		sum.Rx += c.Rx
 		sum.Tx += c.Tx

@@ -80,12 +80,33 @@ func (w *Worker) drain(c *chain) {
 			c.runner.FlowEnd(c.lookup.ended[:n])
 		}
 		if n < len(c.lookup.ended) {
+			if c.draining {
+				w.drained(c)
+			}
 			return
 		}
 		now := w.clock.Now()
 		if start == 0 {
 			start = now
 		} else if now-start > uint64(drainTime) {
+			if !c.draining && c.flows.Pending() > 0 {
+				c.draining = true
+				w.draining = append(w.draining, c)
+			}
+			return
+		}
+	}
+}
+
+// drained takes a chain off the list of those that have more ended flows to
+// tell of.
+func (w *Worker) drained(c *chain) {
+	c.draining = false
+	for i := range w.draining {
+		if w.draining[i] == c {
+			last := len(w.draining) - 1
+			w.draining[i] = w.draining[last]
+			w.draining = w.draining[:last]
 			return
 		}
 	}

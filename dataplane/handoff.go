@@ -97,7 +97,11 @@ func (w *Worker) handedOver() (total int) {
 
 // arrived takes a packet that was counted for this worker.
 func (w *Worker) arrived(it *item) {
-	l := &w.lanes[it.meta.Path]
+	l := w.lane(it.meta.Path)
+	if l == nil {
+		w.drop(it, packet.ReasonNoPath)
+		return
+	}
 	if l.chain.count(it.meta.Bucket) {
 		w.place(l, it)
 		return

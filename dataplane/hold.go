@@ -41,7 +41,7 @@ func (w *Worker) foreign(it *item) {
 		w.handTo(owner, it)
 		return
 	}
-	w.place(&w.lanes[it.meta.Path], it)
+	w.place(w.lanes[it.meta.Path], it)
 }
 
 // hold keeps a packet until its flow has come.
@@ -61,7 +61,7 @@ func (w *Worker) letGo(chain, bucket uint16) {
 	m, now, kept := &w.moves, w.clock.Now(), 0
 	for i := range m.held {
 		it := &m.held[i]
-		if l := &w.lanes[it.meta.Path]; l.Chain == chain && it.meta.Bucket == bucket {
+		if l := w.lanes[it.meta.Path]; l.Chain == chain && it.meta.Bucket == bucket {
 			_ = m.holds.RecordValue(int64(max(now-m.since[i], 1))) // a minute is out of range, and not worth an error
 			w.place(l, it)
 			continue
@@ -90,8 +90,8 @@ func (w *Worker) end() {
 	}
 	w.moves.held, w.moves.since = w.moves.held[:0], w.moves.since[:0]
 	w.finish()
-	for _, p := range w.cfg.Ports {
-		p.Flush()
+	for i := range w.ports {
+		w.ports[i].Flush()
 	}
 	w.shared.publish(&w.local)
 }

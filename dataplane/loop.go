@@ -65,13 +65,14 @@ func (w *Worker) run() {
 func (w *Worker) turn() int {
 	w.local.Turns++
 	total := 0
-	for i, p := range w.cfg.Ports {
+	for i := range w.ports {
+		p := &w.ports[i]
 		n := p.Receive(w.rx[:])
 		if n == 0 {
 			continue
 		}
 		p.Refill() // before processing, so that the kernel never runs dry
-		w.taken[i] += uint64(n)
+		p.taken += uint64(n)
 		w.sort(w.rx[:n])
 		w.finish()
 		total += n
@@ -95,6 +96,9 @@ func (w *Worker) aside() int {
 	if w.early.n > 0 {
 		took += w.expireEarly()
 	}
+	if w.ticked != noTicks {
+		w.moreTicks()
+	}
 	if w.inbox.full.Load() {
 		w.inbox.run()
 	}
@@ -103,14 +107,12 @@ func (w *Worker) aside() int {
 
 // tidy is what a turn without packets is used for.
 func (w *Worker) tidy() {
-	for _, p := range w.cfg.Ports {
-		p.Flush()
-		p.Refill()
+	for i := range w.ports {
+		w.ports[i].Flush()
+		w.ports[i].Refill()
 	}
-	for i := range w.chains {
-		if c := &w.chains[i]; c.flows != nil && c.flows.Pending() > 0 {
-			w.drain(c)
-		}
+	for i := len(w.draining) - 1; i >= 0; i-- {
+		w.drain(w.draining[i]) // which may take it off the list
 	}
 }
 
@@ -124,22 +126,39 @@ func (w *Worker) finish() {
 	w.transmit()
 }
 
-// quietTick runs the periodic calls that are due without traffic.
+// tickChunk is how many chains a turn looks at for periodic calls that are due:
+// a thousand of them at once would keep packets waiting.
+const tickChunk = 32
+
+// noTicks is Worker.ticked when no round of periodic calls is under way.
+const noTicks = -1
+
+// quietTick begins to run the periodic calls that are due without traffic.
+// Turns go on with it.
 func (w *Worker) quietTick() {
 	if w.cfg.PacketTime {
 		return
 	}
-	now := w.clock.Now()
-	for i := range w.chains {
-		if c := &w.chains[i]; c.tick(now) {
+	w.ticked = 0
+	w.moreTicks()
+}
+
+// moreTicks goes on with the periodic calls.
+func (w *Worker) moreTicks() {
+	now, end := w.clock.Now(), min(w.ticked+tickChunk, len(w.list))
+	for ; w.ticked < end; w.ticked++ {
+		if c := w.list[w.ticked]; c.tick(now) {
 			w.age(c, now, idleSweep)
 		}
+	}
+	if w.ticked >= len(w.list) {
+		w.ticked = noTicks
 	}
 }
 
 // tick runs the chain's periodic call when it is due, and says whether it was.
 func (c *chain) tick(now uint64) bool {
-	if c.runner == nil || now < c.nextTick {
+	if now < c.nextTick {
 		return false
 	}
 	c.nextTick = now + uint64(tickEvery)
@@ -156,6 +175,9 @@ const napTime = time.Millisecond
 func (w *Worker) sleep() {
 	w.quietTick()
 	w.shared.publish(&w.local)
+	if w.ticked != noTicks {
+		return // the rest of them, and then again
+	}
 	timeout := w.mayRest()
 	// Whoever leaves something for this worker looks at asleep afterwards, so
 	// one of the two sees the other.
@@ -176,13 +198,11 @@ func (w *Worker) sleep() {
 // unless something comes.
 func (w *Worker) mayRest() time.Duration {
 	rest := tickEvery
-	for i := range w.chains {
-		if c := &w.chains[i]; c.flows != nil && c.flows.Pending() > 0 {
-			return 0
-		}
+	if len(w.draining) > 0 {
+		return 0
 	}
-	for _, p := range w.cfg.Ports {
-		if p.Flush() {
+	for i := range w.ports {
+		if w.ports[i].Flush() {
 			rest = napTime
 		}
 	}

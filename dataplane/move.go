@@ -47,29 +47,6 @@ func (c *chain) count(bucket uint16) bool {
 	return *b < arriving
 }
 
-// setUp makes the chain of path p; the first of its paths decides.
-func (c *chain) setUp(p Path, owners *steer.Owners, self int) {
-	if c.runner != nil {
-		return
-	}
-	c.index, c.runner, c.flows, c.pins = p.Chain, p.Runner, p.Flows, p.Pins
-	if p.Flows != nil {
-		c.lookup = new(flowLookup)
-		if c.binder = p.Binder; c.binder != nil {
-			c.binder.ApplyBinds(p.Flows) // it learns of the room there is
-		}
-	}
-	if owners == nil {
-		return
-	}
-	c.buckets = new([steer.Buckets]bucketWord)
-	for b := range c.buckets {
-		if owners.Owner(c.index, uint16(b)) != self {
-			c.buckets[b] = away
-		}
-	}
-}
-
 // parcelFlows is how many flows travel at a time. Those of a larger bucket go
 // in several parcels.
 const parcelFlows = 2048
@@ -119,7 +96,7 @@ type transfer struct {
 func newTransfer(from, to *Worker) *transfer {
 	t := &transfer{
 		from: from, to: to,
-		dueRx: make([]uint64, len(from.taken)), dueIn: make([]uint64, len(from.peers.in)), dueTx: make([]uint64, len(from.tx)),
+		dueRx: make([]uint64, len(from.ports)), dueIn: make([]uint64, len(from.peers.in)), dueTx: make([]uint64, len(from.tx)),
 		done: make(chan struct{}),
 	}
 	t.takeIn = func() { t.to.unpack(t) }
@@ -141,13 +118,15 @@ func (t *transfer) reserve(bytes int, old *transfer) {
 // have left.
 func (w *Worker) settleMove(t *transfer) {
 	if !t.sending {
-		if uint64(w.chains[t.chain].buckets[t.bucket]) < t.want && !(t.forced && w.emptied(t)) {
+		if uint64(w.chains[t.chain].buckets[t.bucket]) < t.want && !(t.forced && w.emptied(t.dueRx, t.dueIn)) {
 			return
 		}
 		t.sending = true
 		t.sendBy = w.clock.Now() + uint64(txPatience)
-		for p := range w.tx {
-			t.dueTx[p] = w.tx[p].given
+		for p, q := range w.tx {
+			if q != nil {
+				t.dueTx[p] = q.given
+			}
 		}
 	}
 	if !w.sent(t) {
@@ -161,10 +140,12 @@ func (w *Worker) settleMove(t *transfer) {
 
 // sent says whether all that had been given to the ports has left.
 func (w *Worker) sent(t *transfer) bool {
-	for p := range w.tx {
-		port := w.cfg.Ports[p]
-		if _, waiting := port.Waiting(); w.tx[p].given-uint64(waiting) < t.dueTx[p] {
-			port.Flush()
+	for p, q := range w.tx {
+		if q == nil {
+			continue
+		}
+		if _, waiting := q.port.Waiting(); q.given-uint64(waiting) < t.dueTx[p] {
+			q.port.Flush()
 			return false
 		}
 	}
@@ -178,25 +159,31 @@ func (w *Worker) expectNoMore(t *transfer) {
 		return // they have come after all
 	}
 	t.forced = true
-	for i, p := range w.cfg.Ports {
-		rx, _ := p.Waiting()
-		t.dueRx[i] = w.taken[i] + uint64(rx)
+	w.lieInRings(t.dueRx, t.dueIn)
+}
+
+// lieInRings notes how many packets the worker will have had of each port, and
+// of each other worker, once it has taken what lies in its rings now.
+func (w *Worker) lieInRings(rx, in []uint64) {
+	for i := range w.ports {
+		n, _ := w.ports[i].Waiting()
+		rx[i] = w.ports[i].taken + uint64(n)
 	}
 	for i, r := range w.peers.in {
 		if r != nil {
-			t.dueIn[i] = w.peers.taken[i] + uint64(r.Len())
+			in[i] = w.peers.taken[i] + uint64(r.Len())
 		}
 	}
 }
 
 // emptied says whether the worker has had what lay in its rings.
-func (w *Worker) emptied(t *transfer) bool {
-	for i, due := range t.dueRx {
-		if w.taken[i] < due {
+func (w *Worker) emptied(rx, in []uint64) bool {
+	for i, due := range rx {
+		if w.ports[i].taken < due {
 			return false
 		}
 	}
-	for i, due := range t.dueIn {
+	for i, due := range in {
 		if w.peers.taken[i] < due {
 			return false
 		}
@@ -207,7 +194,7 @@ func (w *Worker) emptied(t *transfer) bool {
 // pack takes flows out of the table and sends them off. From the first parcel
 // on the bucket is the other worker's, who holds what is sent after it.
 func (w *Worker) pack(t *transfer) {
-	c := &w.chains[t.chain]
+	c := w.chains[t.chain]
 	c.buckets[t.bucket] = away
 	t.n, t.at, t.more = 0, 0, false
 	if c.flows != nil {
@@ -261,7 +248,7 @@ func (w *Worker) strand(t *transfer) {
 // unpack puts flows into the table. With the last of them the bucket is this
 // worker's.
 func (w *Worker) unpack(t *transfer) {
-	c := &w.chains[t.chain]
+	c := w.chains[t.chain]
 	start := w.clock.Now()
 	for ; t.at < t.n; t.at++ {
 		if t.at%packet.BurstSize == 0 && w.clock.Now()-start > uint64(unpackTime) && w.post(t.takeIn) {

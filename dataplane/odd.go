@@ -36,11 +36,11 @@ func (w *Worker) sortOdd(l *lane, f packet.Frame, m *packet.Meta) {
 // counts it as steering does.
 func (w *Worker) dispatch(it *item) {
 	it.meta.Path = it.query.Path() // of a later fragment: its first one's
-	if int(it.meta.Path) >= len(w.lanes) {
+	l := w.lane(it.meta.Path)
+	if l == nil {
 		w.noPath(it.frame, it.meta.Seq)
 		return
 	}
-	l := &w.lanes[it.meta.Path]
 	c := l.chain
 	bucket := steer.Bucket(it.query.Owner())
 	if c.pins != nil {
@@ -107,7 +107,7 @@ func (e *earlyFragments) release(w *Worker, group uint32) {
 		if it.query.Kind() == flow.LaterFragment {
 			w.dispatch(&it)
 		} else { // another packet's, with a group that is the same by accident
-			w.place(&w.lanes[it.meta.Path], &it)
+			w.place(w.lanes[it.meta.Path], &it)
 		}
 	}
 }
@@ -116,7 +116,7 @@ func (e *earlyFragments) release(w *Worker, group uint32) {
 func (e *earlyFragments) take(w *Worker, i int) {
 	it := e.items[i]
 	e.remove(i)
-	w.place(&w.lanes[it.meta.Path], &it)
+	w.place(w.lanes[it.meta.Path], &it)
 }
 
 func (e *earlyFragments) remove(i int) {

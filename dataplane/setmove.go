@@ -51,7 +51,7 @@ func (s *Set) Move(chain, bucket uint16, to int) (MoveReport, error) {
 		return r, fmt.Errorf("move bucket %d to worker %d: there are workers 0 to %d", bucket, to, len(s.workers)-1)
 	case bucket >= steer.Buckets:
 		return r, fmt.Errorf("move bucket %d: a chain has buckets 0 to %d", bucket, steer.Buckets-1)
-	case int(chain) >= len(s.workers[0].chains) || s.workers[0].chains[chain].runner == nil:
+	case !s.has(chain):
 		return r, fmt.Errorf("move bucket %d of chain %d: there is no such chain", bucket, chain)
 	case s.stopped || !s.started:
 		return r, fmt.Errorf("move bucket %d: %w", bucket, ErrStopped)
@@ -122,7 +122,7 @@ func (s *Set) force(t *transfer) (err error) {
 // transfer returns a transfer of flows, with the memory of the chain's last one
 // if that will do.
 func (s *Set) transfer(chain, bucket uint16, from, to *Worker) (*transfer, error) {
-	c, bytes := &from.chains[chain], -1
+	c, bytes := from.chains[chain], -1
 	if c.flows != nil {
 		// Functions may be replaced at this moment.
 		if _, err := from.Do(func() { bytes = c.runner.FlowBytes() }); err != nil {

@@ -13,11 +13,11 @@ func (w *Worker) sort(frames []packet.Frame) {
 		// write to its tenant's frames, and Path is an index.
 		m := *packet.MetaAt(w.cfg.Region, f.Pos())
 		m.Bucket &= steer.Buckets - 1
-		if int(m.Path) >= len(w.lanes) {
+		l := w.lane(m.Path)
+		if l == nil {
 			w.noPath(f, m.Seq)
 			continue
 		}
-		l := &w.lanes[m.Path]
 		c := l.chain
 		switch {
 		case m.Flags&odd != 0 && w.flows:
@@ -145,7 +145,7 @@ func (w *Worker) runLane(l *lane) {
 		}
 		switch o.Verdict {
 		case packet.Tx:
-			if int(o.Port) >= len(w.tx) {
+			if int(o.Port) >= len(w.tx) || w.tx[o.Port] == nil {
 				w.refusePort(home, &b.Out[k])
 				continue
 			}
@@ -174,16 +174,20 @@ func (w *Worker) runLane(l *lane) {
 // makeRoom sees to it that n more frames can leave by any port this turn. They
 // are not sent before the observer has seen the whole burst.
 func (w *Worker) makeRoom(n int) {
-	for p := range w.tx {
-		if w.tx[p].n+n > packet.BurstSize {
-			w.transmitPort(p)
+	for _, q := range w.filled {
+		if q.n+n > packet.BurstSize {
+			w.transmitPort(q)
 		}
 	}
 }
 
 // enqueue adds a frame to what leaves by port this turn.
 func (w *Worker) enqueue(port uint16, f packet.Frame, b *packet.Burst, k int) {
-	q := &w.tx[port]
+	q := w.tx[port]
+	if !q.listed {
+		q.listed = true
+		w.filled = append(w.filled, q)
+	}
 	i := q.n & (packet.BurstSize - 1)
 	q.frames[i] = f
 	q.rxNs[i] = b.RxNs[k]
@@ -197,11 +201,13 @@ const txTries = 64
 
 // transmit gives every port its frames.
 func (w *Worker) transmit() {
-	for p := range w.tx {
-		if w.tx[p].n > 0 {
-			w.transmitPort(p)
+	for _, q := range w.filled {
+		q.listed = false
+		if q.n > 0 {
+			w.transmitPort(q)
 		}
 	}
+	w.filled = w.filled[:0]
 	if w.cfg.Observer != nil && len(w.sentNs) > 0 {
 		w.cfg.Observer.Sent(w.sentNs, w.clock.Now())
 		w.sentNs = w.sentNs[:0]
@@ -210,12 +216,11 @@ func (w *Worker) transmit() {
 
 // transmitPort gives a port its frames. What it does not take after txTries
 // kicks is dropped: tx_full.
-func (w *Worker) transmitPort(p int) {
-	q, port := &w.tx[p], w.cfg.Ports[p]
+func (w *Worker) transmitPort(q *txQueue) {
 	sent := 0
 	for range txTries {
-		sent += port.Transmit(q.frames[sent:q.n])
-		port.Flush()
+		sent += q.port.Transmit(q.frames[sent:q.n])
+		q.port.Flush()
 		if sent == q.n {
 			break
 		}
@@ -245,11 +250,15 @@ func (w *Worker) pass(frame []byte, o *packet.Outcome) {
 	w.local.Engine[packet.ReasonStackFull]++
 }
 
-// refusePort drops a frame for which a runner chose a port that does not exist:
-// the runner's mistake must not stop the worker.
+// refusePort drops a frame whose egress port is not there: it was removed, or
+// it never could be, and a runner's mistake must not stop the worker.
 func (w *Worker) refusePort(f packet.Frame, o *packet.Outcome) {
-	*o = packet.Outcome{Verdict: packet.Drop, Hop: packet.HopEngine, Reason: uint16(packet.ReasonBadPort)}
-	w.dropEngine(f, packet.ReasonBadPort)
+	reason := packet.ReasonBadPort
+	if int(o.Port) < len(w.tx) {
+		reason = packet.ReasonPortGone
+	}
+	*o = packet.Outcome{Verdict: packet.Drop, Hop: packet.HopEngine, Reason: uint16(reason)}
+	w.dropEngine(f, reason)
 }
 
 // dropEngine drops a frame for a reason of the engine's own.

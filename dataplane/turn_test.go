@@ -103,7 +103,7 @@ func TestTicksWithoutBursts(t *testing.T) {
 		busy bool
 	}{
 		{"all packets are for another", func(b *played, w *Worker) {
-			w.cfg.Ports[0] = NewMemPort(w.cfg.Region, w.cfg.Pool, []Template{{Frame: make([]byte, 64), Meta: packet.Meta{Path: 99}}}, 0, 1<<40)
+			w.swapPort(0, NewMemPort(w.cfg.Region, w.cfg.Pool, []Template{{Frame: make([]byte, 64), Meta: packet.Meta{Path: 99}}}, 0, 1<<40))
 		}, true},
 		{"the link is down", func(b *played, w *Worker) {
 			b.ports[1].stuck = func(int) int { return 0 }

@@ -6,15 +6,11 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"sfc/chains"
 	"sfc/dataplane/cpu"
-	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
-	"sfc/dataplane/steer"
 )
 
 // Worker runs the chains of one core:
@@ -27,17 +23,25 @@ import (
 // counters, leave work in its inbox, and stop it. Several workers on the same
 // ports are a [Set].
 type Worker struct {
-	cfg    Config
-	clock  Clock
-	lanes  []lane
-	chains []chain
+	cfg   Config
+	clock Clock
+	// lanes and chains by index, nil where there is none; list has the chains
+	// that there are, in any order.
+	lanes  []*lane
+	chains []*chain
+	list   []*chain
+	// ticked is how far the periodic calls of the chains have come, in list.
+	ticked int
+	// draining are the chains that have more ended flows to tell of.
+	draining []*chain
 	// flows says that a chain keeps flow state.
 	flows bool
 	// active are the lanes that have packets this turn.
 	active []*lane
 	rx     [packet.BurstSize]packet.Frame
-	taken  []uint64 // frames received so far, by port
-	tx     []txQueue
+	ports  []inPort   // what is received from
+	tx     []*txQueue // by port index, nil where there is none
+	filled []*txQueue // those that have frames this turn
 	sentNs []uint64
 	local  Counters
 	now    uint64 // when the last burst was taken
@@ -56,82 +60,49 @@ type Worker struct {
 	err           error
 }
 
-// chain is what the paths of a chain have in common.
-type chain struct {
-	index  uint16
-	runner chains.Runner // of the first path: it ticks, and has the flows
-	flows  *flow.Table
-	pins   *steer.Pins
-	binder Binder
-	// open is the lane whose burst lies in the chain's descriptors.
-	open *lane
-	// lookup is what looking flows up needs; nil without.
-	lookup *flowLookup
-	// buckets says what this worker has to do with the flows of each bucket;
-	// nil when it is the only one.
-	buckets *[steer.Buckets]bucketWord
-	// nextTick is when the chain's periodic call is due.
-	nextTick uint64
-}
-
-// lane is a path and the burst under way on it.
-type lane struct {
-	Path
-	chain  *chain
-	active bool // in Worker.active
-	b      packet.Burst
-	// umem is where each packet lies in the worker's region when the path has
-	// an arena of its own.
-	umem [packet.BurstSize]packet.Frame
-}
-
-// txQueue is what leaves by one port this turn.
-type txQueue struct {
-	given  uint64 // frames that the port took so far
-	n      int
-	frames [packet.BurstSize]packet.Frame
-	rxNs   [packet.BurstSize]uint64
-	seq    [packet.BurstSize]uint32
-	inPort [packet.BurstSize]uint16
-}
-
 // NewWorker makes a worker; Start runs it.
 func NewWorker(cfg Config) (*Worker, error) {
+	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	if cfg.Spin == 0 {
-		cfg.Spin = time.Millisecond
+	w := &Worker{
+		cfg: cfg, clock: NewClock(),
+		lanes:    make([]*lane, cfg.MaxPaths),
+		chains:   make([]*chain, cfg.MaxChains),
+		list:     make([]*chain, 0, cfg.MaxChains),
+		ticked:   noTicks,
+		draining: make([]*chain, 0, cfg.MaxChains),
+		active:   make([]*lane, 0, cfg.MaxPaths),
+		tx:       make([]*txQueue, cfg.MaxPorts),
+		filled:   make([]*txQueue, 0, cfg.MaxPorts),
+		sentNs:   make([]uint64, 0, packet.BurstSize),
+		done:     make(chan struct{}),
+		inbox:    inbox{list: make([]func(), 0, inboxRoom), work: make([]func(), 0, inboxRoom)},
+	}
+	w.moves.setUp(cfg.Owners != nil)
+	byChain := make(map[uint16][]IndexedPath)
+	for i, p := range cfg.Paths {
+		byChain[p.Chain] = append(byChain[p.Chain], IndexedPath{uint16(i), p})
+	}
+	for _, paths := range byChain {
+		w.install(w.newChain(paths))
 	}
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("worker: eventfd: %w", err)
 	}
-	w := &Worker{
-		cfg: cfg, clock: NewClock(), wakeFD: fd,
-		lanes:  make([]lane, len(cfg.Paths)),
-		chains: make([]chain, len(cfg.Paths)),
-		active: make([]*lane, 0, len(cfg.Paths)),
-		taken:  make([]uint64, len(cfg.Ports)),
-		tx:     make([]txQueue, len(cfg.Ports)-cfg.Queues),
-		sentNs: make([]uint64, 0, packet.BurstSize),
-		polls:  []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}},
-		done:   make(chan struct{}),
-		inbox:  inbox{list: make([]func(), 0, inboxRoom), work: make([]func(), 0, inboxRoom)},
-	}
-	for i, p := range cfg.Paths {
-		w.lanes[i].Path = p
-		w.lanes[i].b.Path = uint16(i)
-		w.lanes[i].chain = &w.chains[p.Chain]
-		w.chains[p.Chain].setUp(p, cfg.Owners, cfg.Index)
-		w.flows = w.flows || p.Flows != nil
-	}
-	w.moves.setUp(cfg.Owners != nil)
-	for _, p := range cfg.Ports {
-		if fd := p.PollFD(); fd >= 0 {
-			w.polls = append(w.polls, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	w.wakeFD = fd
+	own := len(cfg.Ports) - cfg.Queues
+	for i, p := range cfg.Ports[:own] {
+		if p != nil {
+			w.addPort(uint16(i), []Port{p})
 		}
 	}
+	for _, p := range cfg.Ports[own:] {
+		w.ports = append(w.ports, inPort{Port: p, index: anyPort})
+	}
+	w.listPolls()
 	return w, nil
 }
 

@@ -89,7 +89,7 @@ func (p *stuckPort) Transmit([]packet.Frame) int { return 0 }
 
 func TestWorkerDropsWhenTxStaysFull(t *testing.T) {
 	b := newBed(t, false, allNext)
-	b.w.cfg.Ports[1] = &stuckPort{*b.ports[1]}
+	b.w.swapPort(1, &stuckPort{*b.ports[1]})
 	b.offer(128)
 	c := b.run(t, 128)
 	if c.Engine[packet.ReasonTxFull] != 128 {
@@ -144,7 +144,7 @@ func TestWorkerTicksQuietPaths(t *testing.T) {
 	b := newBed(t, false, allNext)
 	quiet := &runnerFunc{}
 	b.w.chains[1].runner = quiet
-	b.w.cfg.Ports[0] = NewMemPort(b.w.cfg.Region, b.w.cfg.Pool, []Template{{Frame: make([]byte, 64)}}, 0, 1<<40)
+	b.w.swapPort(0, NewMemPort(b.w.cfg.Region, b.w.cfg.Pool, []Template{{Frame: make([]byte, 64)}}, 0, 1<<40))
 	if err := b.w.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -161,8 +161,8 @@ func TestWorkerDoesNotAllocate(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		b := newBed(t, shared, allNext)
 		mem := NewMemPort(b.w.cfg.Region, b.w.cfg.Pool, []Template{{Frame: make([]byte, 64)}}, 0, 1<<30)
-		b.w.cfg.Ports[0] = mem
-		b.w.cfg.Ports[1] = NewMemPort(b.w.cfg.Region, b.w.cfg.Pool, nil, 0, 0)
+		b.w.swapPort(0, mem)
+		b.w.swapPort(1, NewMemPort(b.w.cfg.Region, b.w.cfg.Pool, nil, 0, 0))
 		b.w.turn()
 		if n := testing.AllocsPerRun(1000, func() { b.w.turn() }); n != 0 {
 			t.Errorf("shared=%t: %v allocations per turn", shared, n)

@@ -44,6 +44,13 @@ const (
 	ReasonNoNeighbour // no_neighbour
 	// No route to the packet's destination leaves by its egress port.
 	ReasonNoRoute // no_route
+	// The egress port was removed.
+	ReasonPortGone // port_gone
+	// The tenant used up its time on the worker while others needed theirs.
+	ReasonOverShare // over_share
+	// The data plane is handed over, and what the packet waited for did not
+	// come in time.
+	ReasonHandover // handover
 
 	// NumReasons sizes arrays indexed by Reason.
 	NumReasons = iota

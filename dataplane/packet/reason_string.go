@@ -27,11 +27,14 @@ func _() {
 	_ = x[ReasonHeldFull-16]
 	_ = x[ReasonNoNeighbour-17]
 	_ = x[ReasonNoRoute-18]
+	_ = x[ReasonPortGone-19]
+	_ = x[ReasonOverShare-20]
+	_ = x[ReasonHandover-21]
 }
 
-const _Reason_name = "noneno_pathtoo_longmalformedext_headersno_socketfaultbudgetno_verdictbad_descriptorbad_portsuspendedtx_fullstack_fullshutdownhandoff_fullheld_fullno_neighbourno_route"
+const _Reason_name = "noneno_pathtoo_longmalformedext_headersno_socketfaultbudgetno_verdictbad_descriptorbad_portsuspendedtx_fullstack_fullshutdownhandoff_fullheld_fullno_neighbourno_routeport_goneover_sharehandover"
 
-var _Reason_index = [...]uint8{0, 4, 11, 19, 28, 39, 48, 53, 59, 69, 83, 91, 100, 107, 117, 125, 137, 146, 158, 166}
+var _Reason_index = [...]uint8{0, 4, 11, 19, 28, 39, 48, 53, 59, 69, 83, 91, 100, 107, 117, 125, 137, 146, 158, 166, 175, 185, 193}
 
 func (i Reason) String() string {
 	idx := int(i) - 0
