@@ -95,8 +95,11 @@ func greet(ctx context.Context, sock *net.UnixConn, r *reader, ours *hello) (*he
 	}
 	answer, files, err := r.next()
 	if err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			err = ctx.Err()
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			err = context.DeadlineExceeded
 		}
 		return nil, fmt.Errorf("wait for the other side's hello: %w", err)
 	}

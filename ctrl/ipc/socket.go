@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -85,6 +86,8 @@ func receiver(sock *net.UnixConn) func(p []byte) (int, []*os.File, error) {
 		n, oobn, flags, _, err := sock.ReadMsgUnix(p, oob)
 		files, rightsErr := rights(oob[:oobn])
 		switch {
+		case errors.Is(err, io.EOF):
+			err = io.EOF // bare, without what package net puts around it
 		case err != nil:
 		case rightsErr != nil:
 			err = rightsErr
@@ -93,7 +96,7 @@ func receiver(sock *net.UnixConn) func(p []byte) (int, []*os.File, error) {
 		case n == 0:
 			err = io.EOF
 		}
-		return n, files, err
+		return max(n, 0), files, err // -1 with some errors
 	}
 }
 
@@ -165,8 +168,9 @@ func descriptors(files []*os.File) (fds []int, release func(), err error) {
 		}
 		var fd int
 		var dupErr error
-		err = raw.Control(func(n uintptr) { fd, dupErr = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) })
-		if err == nil {
+		if raw.Control(func(n uintptr) { fd, dupErr = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }) != nil {
+			err = os.ErrClosed // Control has no other reason
+		} else {
 			err = dupErr
 		}
 		if err != nil {
