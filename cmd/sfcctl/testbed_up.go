@@ -22,7 +22,7 @@ func newTestbedUp(e env) *cobra.Command {
 	var opts lab.Options
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "up --chain FILE",
+		Use:   "up {--chain FILE | --no-engine}",
 		Short: "Bring a lab up: client, engine and server",
 		Long: `Makes three network namespaces joined by veth pairs, starts the engine with the
 chains in the middle one and returns when packets flow. All of it stays up, in a
@@ -35,10 +35,14 @@ the other side. With --mode routed it is a router: each host has a subnet of its
 own and the engine for its gateway, whose kernel answers for it, tells chains
 the next hops, and forwards what they do not claim. Chains that stand for
 addresses of their own, such as the pool of nat44, need that; without --mode they
-get it, all others inline.`,
+get it, all others inline.
+
+With --no-engine there are the hosts and the links, and nothing between them: to
+try the daemon on host engine.`,
 		Example: `  sudo sfcctl testbed up --chain edge.yaml
   sudo sfcctl testbed up --chain nat.yaml --mode routed --workers 2
-  sudo sfcctl testbed up --chain edge.yaml --name second`,
+  sudo sfcctl testbed up --chain edge.yaml --name second
+  sudo sfcctl testbed up --no-engine`,
 		Args: needArgs(0, 0, "only flags"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := opts.Validate(); err != nil {
@@ -67,6 +71,7 @@ get it, all others inline.`,
 func labFlags(cmd *cobra.Command, opts *lab.Options) {
 	f := cmd.Flags()
 	f.StringArrayVar(&opts.Chains, "chain", nil, "chain file; give several to run several chains")
+	f.BoolVar(&opts.NoEngine, "no-engine", false, "hosts and links only, for a daemon that you start on host engine")
 	f.StringVar((*string)(&opts.Mode), "mode", "", "inline or routed (default: what the chains need)")
 	f.IntVar(&opts.Workers, "workers", 1, "workers, each on a core of its own")
 	f.DurationVar(&opts.RebalanceEvery, "rebalance-every", 0, "move flows from busy workers to idle ones so often; 0: never")
@@ -96,6 +101,9 @@ func startLab(ctx context.Context, opts lab.Options) (s lab.Status, err error) {
 			return s, err
 		}
 		args = append(args, "--chain", file)
+	}
+	if opts.NoEngine {
+		args = append(args, "--no-engine")
 	}
 	if opts.Records != "" {
 		if opts.Records, err = filepath.Abs(opts.Records); err != nil {
@@ -193,8 +201,12 @@ func isPipe(f *os.File) bool {
 
 func printUp(w io.Writer, s lab.Status) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "lab %s is up: %s %s, %s on %s, XDP %s, %s, memory %s\n", s.Name, s.Mode,
-		strings.Join(s.Chains, ", "), plural(len(s.Cores), "worker"), coreList(s.Cores), s.Attach, s.Bind, s.Memory)
+	if len(s.Chains) == 0 {
+		fmt.Fprintf(&b, "lab %s is up: %s, without an engine\n", s.Name, s.Mode)
+	} else {
+		fmt.Fprintf(&b, "lab %s is up: %s %s, %s on %s, XDP %s, %s, memory %s\n", s.Name, s.Mode,
+			strings.Join(s.Chains, ", "), plural(len(s.Cores), "worker"), coreList(s.Cores), s.Attach, s.Bind, s.Memory)
+	}
 	for _, n := range s.Hosts {
 		if len(n.Addresses) > 0 {
 			fmt.Fprintf(&b, "  %-7s %s\n", n.Name, strings.Join(n.Addresses, "  "))
@@ -208,13 +220,17 @@ func printUp(w io.Writer, s lab.Status) error {
 		name = " --name " + s.Name
 	}
 	server := s.Hosts[len(s.Hosts)-1].Addresses[0]
-	for _, line := range []string{
+	commands := []string{
 		"exec" + name + " server -- python3 -m http.server 80",
 		"exec" + name + " client -- curl http://" + server + "/",
 		"flows" + name,
 		"top" + name,
 		"down" + name,
-	} {
+	}
+	if len(s.Chains) == 0 {
+		commands = []string{"exec" + name + " engine -- sfcd --dev", "down" + name}
+	}
+	for _, line := range commands {
 		fmt.Fprintf(&b, "  sfcctl testbed %s\n", line)
 	}
 	_, err := io.WriteString(w, b.String())

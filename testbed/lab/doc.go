@@ -57,7 +57,7 @@ const (
 // Hosts are all of them.
 var Hosts = []Host{HostClient, HostEngine, HostServer}
 
-// Options configure a lab. Chains is required.
+// Options configure a lab. Chains is required, or NoEngine.
 type Options struct {
 	// Dir is where the lab's socket and lock are. Default Dir.
 	Dir string
@@ -65,6 +65,9 @@ type Options struct {
 	Name string
 	// Chains are chain files; ports are in and out.
 	Chains []string
+	// NoEngine leaves the engine out: hosts and links only, for a daemon that
+	// somebody starts on host engine. Then there are no Chains.
+	NoEngine bool
 	// Mode defaults to Routed for chains that stand for addresses of their own,
 	// which others must be able to reach, and to Inline for all others.
 	Mode Mode
@@ -105,8 +108,10 @@ func (o Options) withDefaults() Options {
 func (o Options) Validate() error {
 	o = o.withDefaults()
 	switch {
-	case len(o.Chains) == 0:
-		return errors.New("no chain given: name a file with --chain")
+	case len(o.Chains) == 0 && !o.NoEngine:
+		return errors.New("no chain given: name a file with --chain, or leave the engine out with --no-engine")
+	case len(o.Chains) > 0 && o.NoEngine:
+		return fmt.Errorf("chain %s and no engine to run it: give one of --chain and --no-engine", o.Chains[0])
 	case o.Mode != "" && o.Mode != Inline && o.Mode != Routed:
 		return fmt.Errorf("mode %q: it is %s or %s", o.Mode, Inline, Routed)
 	case o.Workers < 1:
@@ -129,6 +134,9 @@ func CheckName(name string) error {
 	}
 	return nil
 }
+
+// ErrNoEngine says that a lab is hosts and links only.
+var ErrNoEngine = errors.New("the lab has no engine of its own (--no-engine): ask the daemon that runs on its host engine")
 
 // ErrNotRoot says what a lab needs.
 var ErrNotRoot = errors.New("a lab needs root: CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_SYS_ADMIN (network namespaces) " +

@@ -22,7 +22,7 @@ import (
 type Lab struct {
 	opts  Options
 	net   *network
-	eng   *agent.Engine
+	eng   *agent.Engine // nil without one
 	born  time.Time
 	notes []string
 	// unbalance ends the balancer, if there is one.
@@ -52,6 +52,13 @@ func Open(opts Options) (_ *Lab, err error) {
 			err = errors.Join(err, l.Close())
 		}
 	}()
+	if opts.NoEngine {
+		if l.opts.Mode == "" {
+			l.opts.Mode = Inline
+		}
+		l.net, err = openNetwork(l.opts.Mode)
+		return l, err
+	}
 	specs, err := agent.LoadSpecs(opts.Chains)
 	if err != nil {
 		return nil, err

@@ -123,6 +123,12 @@ func (s *server) answer(conn *net.UnixConn) {
 func (s *server) handle(req *request) (result any, file *os.File, err error) {
 	l := s.lab
 	switch req.Op {
+	case opStats, opFlows, opMove, opSwap:
+		if l.eng == nil {
+			return nil, nil, ErrNoEngine
+		}
+	}
+	switch req.Op {
 	case opStatus:
 		return l.Status(), nil, nil
 	case opStats:

@@ -16,12 +16,15 @@ import (
 
 // Status says what the lab is.
 func (l *Lab) Status() Status {
-	m := l.eng.Mode()
 	s := Status{
 		Name: l.opts.Name, PID: os.Getpid(), Mode: l.opts.Mode, UpNs: time.Since(l.born).Nanoseconds(),
-		Hosts: l.hosts(), Attach: m.Attach[portIn], Bind: m.Bind, Memory: chains.MemoryExclusive.String(), Cores: m.Cores,
-		LogFile: l.opts.LogFile, Notes: l.notes,
+		Hosts: l.hosts(), LogFile: l.opts.LogFile, Notes: l.notes,
 	}
+	if l.eng == nil {
+		return s
+	}
+	m := l.eng.Mode()
+	s.Attach, s.Bind, s.Memory, s.Cores = m.Attach[portIn], m.Bind, chains.MemoryExclusive.String(), m.Cores
 	if m.Shared {
 		s.Memory = chains.MemoryShared.String()
 	}
