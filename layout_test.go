@@ -23,6 +23,7 @@ import (
 // A package that is not here is an error: give it its place.
 var levels = map[string]int{
 	// What everything agrees on.
+	"ctrl/api":          0,
 	"ctrl/ipc":          0,
 	"dataplane/arena":   0,
 	"dataplane/ethtool": 0,
@@ -34,6 +35,7 @@ var levels = map[string]int{
 	// Parts that stand alone.
 	"ctrl/observe":       2,
 	"ctrl/confine":       1,
+	"ctrl/client":        1,
 	"ctrl/place":         1,
 	"ctrl/ports":         1,
 	"ctrl/plane":         1,
@@ -61,6 +63,7 @@ var levels = map[string]int{
 
 	// What puts them to work.
 	"ctrl/child":   3,
+	"ctrl/server":  3,
 	"ctrl/compile": 3,
 	"dataplane":    3,
 	"nf/catalog":   3,
