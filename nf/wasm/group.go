@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,8 @@ type GroupOptions struct {
 	// Flows is the number of slots that functions with flow state have; slot
 	// numbers are below. Default 0: a function with flow state is refused.
 	Flows int
+	// Slots says where their memory lies. Default: this process's own.
+	Slots Slots
 	// Budget is the CPU time one function may take for one burst. Default
 	// 1 ms.
 	Budget time.Duration
@@ -109,6 +112,7 @@ func (o GroupOptions) withDefaults() GroupOptions {
 	if o.TimeEvery == 0 {
 		o.TimeEvery = 16
 	}
+	o.Slots = o.Slots.withDefaults()
 	if o.Events == nil {
 		o.Events = func(Event) {}
 	}
@@ -194,6 +198,12 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 		h.cur.Store(v)
 		g.c.setVersion(i, v, nil)
 	}
+	for _, h := range g.hops {
+		h.cur.Load().slots.serve()
+	}
+	if err := g.forgetOthers(); err != nil {
+		return nil, fmt.Errorf("flow state of before: %w", err)
+	}
 	g.countFlowBytes()
 	g.janitor.start(g)
 	g.records.start()
@@ -203,6 +213,11 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 func checkGroup(mem Memory, hops []Hop, opts GroupOptions) error {
 	if err := checkHops(hops, opts); err != nil {
 		return err
+	}
+	for i, h := range hops {
+		if opts.Slots.keeps() && slices.ContainsFunc(hops[:i], func(o Hop) bool { return o.Name == h.Name }) {
+			return fmt.Errorf("two functions have the name %s: what they keep of flows needs two names", h.Name)
+		}
 	}
 	switch n := len(mem.Frames.Bytes()); {
 	case len(hops) > maxHops:

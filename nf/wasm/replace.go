@@ -99,7 +99,7 @@ func (g *Group) prepare(p *hop, h Hop, o ReplaceOptions) (_ *Replacement, err er
 		r.to.reads = from.reads
 	}
 	if r.state == stateMigrated {
-		r.migration = newMigration(from.slots.region.Bytes(), from.slots.bytes, g.opts.Flows)
+		r.migration = newMigration(from.slots.mem, from.slots.bytes, g.opts.Flows)
 		if r.migration == nil {
 			return nil, fmt.Errorf("function %s: no memory to note %d flows", h.Name, g.opts.Flows)
 		}
@@ -152,6 +152,7 @@ func (r *Replacement) Install() error {
 		r.configureLive()
 	}
 	r.until = time.Now().Add(r.probation)
+	r.to.slots.follow(r.from.slots)
 	h.cur.Store(r.to)
 	h.trial = r
 	h.last.Store(r)
@@ -229,12 +230,14 @@ func (g *Group) advance(h *hop, slots uint32) {
 	h.trial = nil
 	g.trials &^= 1 << h.index
 	g.countFlowBytes()
+	r.from.slots.leave(r.to.slots)
 	r.phase.Store(int32(Accepted))
 }
 
 // rollBack puts the old version back, as it was when it was replaced.
 func (g *Group) rollBack(h *hop, msg string) {
 	r := h.trial
+	r.to.slots.leave(r.from.slots)
 	h.cur.Store(r.from)
 	h.trial = nil
 	g.trials &^= 1 << h.index

@@ -63,7 +63,7 @@ func BenchmarkMigrate(b *testing.B) {
 	const flows = 1 << 16
 	bed := newBed(b, v1, 1, GroupOptions{Flows: flows})
 	h := bed.f.group.hops[0]
-	state := h.cur.Load().slots.region.Bytes()
+	state := h.cur.Load().slots.mem
 	for i := range flows {
 		binary.LittleEndian.PutUint64(state[8*i:], uint64(i)<<16+1)
 	}

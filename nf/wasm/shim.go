@@ -86,7 +86,7 @@ func newLayout(e *engine, mem Memory, scrap *arena.Region, state *slots, stackTo
 	l.frames_len, l.scrap_len = C.uint64_t(len(mem.Frames.Bytes())), C.uint64_t(len(scrap.Bytes()))
 	l.stack_top, l.limit = C.uint32_t(stackTop), C.uint64_t(limit)
 	if state != nil {
-		l.slots_fd, l.slots_len = C.int(state.region.FD()), C.uint64_t(len(state.region.Bytes()))
+		l.slots_fd, l.slots_len = C.int(state.region.FD()), C.uint64_t(len(state.mem))
 		l.slot_bytes = C.uint32_t(state.bytes)
 	}
 	return layout{l}

@@ -1,13 +1,6 @@
 package wasm
 
-import (
-	"encoding/binary"
-	"fmt"
-	"os"
-
-	"sfc/dataplane/arena"
-	"sfc/nf"
-)
+import "encoding/binary"
 
 // Flow state: every function that declares flow_state_bytes has an array of
 // slots in its window, at nf.SlotsStart, indexed by a descriptor's Slot. It is
@@ -22,29 +15,9 @@ import (
 // is virtual.
 const populated = 8 << 20
 
-// newSlots makes the slots of a function; nil when it keeps no flow state.
-func newSlots(spec Hop, flows int) (*slots, error) {
-	size := spec.Module.Manifest.FlowState(spec.Config)
-	switch most := (nf.DataStart - nf.SlotsStart) / max(size, 1); {
-	case size == 0:
-		return nil, nil
-	case flows <= 0:
-		return nil, fmt.Errorf("function %s keeps %d bytes per flow, and its path has no flows: give it a number of flows", spec.Name, size)
-	case flows > most:
-		return nil, fmt.Errorf("function %s keeps %d bytes per flow: %d flows do not fit its window, at most %d do", spec.Name, size, flows, most)
-	}
-	page := os.Getpagesize()
-	bytes := (size*flows + page - 1) / page * page
-	region, err := arena.Open("slots", bytes, arena.Options{Sparse: bytes >= populated})
-	if err != nil {
-		return nil, err
-	}
-	return &slots{region: region, bytes: size, layout: layoutID(spec.Module.Manifest.StateLayout(spec.Config))}, nil
-}
-
 // of is what is kept of the flow in a slot.
 func (s *slots) of(slot uint32) []byte {
-	return s.region.Bytes()[int(slot)*s.bytes : int(slot+1)*s.bytes]
+	return s.mem[int(slot)*s.bytes : int(slot+1)*s.bytes]
 }
 
 // slots returns the slots of the version that runs, and those of the one before
@@ -221,7 +194,7 @@ func (g *Group) give(h *hop, slot uint32, p, before part) {
 // write into it.
 func (g *Group) FlowState(hop int) []byte {
 	if s := g.hops[hop].cur.Load().slots; s != nil {
-		return s.region.Bytes()
+		return s.mem
 	}
 	return nil
 }

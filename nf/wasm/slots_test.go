@@ -10,7 +10,7 @@ import (
 
 // count returns what flow_counts kept of a flow, as the host sees it.
 func count(h *hop, slot int) uint64 {
-	return binary.LittleEndian.Uint64(h.cur.Load().slots.region.Bytes()[8*slot:])
+	return binary.LittleEndian.Uint64(h.cur.Load().slots.mem[8*slot:])
 }
 
 // Slots are the host's: they belong to one function, outlive its instances and

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sfc/dataplane/arena"
+	"sfc/dataplane/keep"
 	"sfc/nf"
 )
 
@@ -73,10 +74,14 @@ type version struct {
 // slots are what a function keeps of flows: the host's memory, which outlives
 // instances and, where layouts are equal, versions.
 type slots struct {
-	region *arena.Region
-	bytes  int    // per flow
-	layout uint64 // stands for the layout's name
-	refs   int    // versions; the group's mu guards it
+	store   keep.Store
+	name    string // in the store
+	region  *arena.Region
+	mem     []byte // of region: the slots
+	trailer []byte // of region: see slots_keep.go
+	bytes   int    // per flow
+	layout  uint64 // stands for the layout's name
+	refs    int    // versions; the group's mu guards it
 }
 
 // shape is what the memories of a module's instances are made of. Versions that
@@ -100,12 +105,12 @@ func layoutID(name string) uint64 {
 }
 
 // newVersion makes a version without instances. Its slots are those of the
-// version before when keep is set. like is nil, or the version before.
-func (g *Group) newVersion(h *hop, spec Hop, like *version, keep bool) (_ *version, err error) {
+// version before when same is set. like is nil, or the version before.
+func (g *Group) newVersion(h *hop, spec Hop, like *version, same bool) (_ *version, err error) {
 	v := &version{spec: spec, hop: h, spares: make(chan *instance, g.opts.Spares+1)}
-	if keep {
+	if same {
 		v.slots = like.slots
-	} else if v.slots, err = newSlots(spec, g.opts.Flows); err != nil {
+	} else if v.slots, err = openSlots(spec, &g.opts, like == nil && g.opts.Slots.Adopt); err != nil {
 		return nil, err
 	}
 	v.stats, v.configLog = newHopStats(), newLogRing()
@@ -139,9 +144,10 @@ func (v *version) drop() {
 		return
 	}
 	if v.slots.refs--; v.slots.refs == 0 {
-		// Every mapping in a guest is gone with its layout; an error here
-		// would mean that the descriptor was not ours.
-		_ = v.slots.region.Close()
+		// Every mapping in a guest is gone with its layout. An error means that
+		// the store was not told: then it keeps what the next group of this
+		// worker forgets.
+		_ = v.slots.close()
 	}
 }
 
