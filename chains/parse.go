@@ -97,7 +97,8 @@ func (d *decoder) function(v *value, path string) FunctionSpec {
 		f.Config = []byte("{}")
 	}
 	if f.Name == "" && f.Module != "" && v.field("name") == nil {
-		f.Name = strings.TrimSuffix(filepath.Base(f.Module), filepath.Ext(f.Module))
+		base, _, _ := strings.Cut(filepath.Base(f.Module), "@") // of function@version
+		f.Name = strings.TrimSuffix(base, filepath.Ext(base))
 		if !isLabel(f.Name) {
 			d.report(v.field("module"), join(path, "module"), fmt.Sprintf("function cannot be named %s after its module", quote(f.Name)), "give it a name: "+labelRule)
 		}
