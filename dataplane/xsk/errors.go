@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Errors returned by Open.
+// Errors returned by Open, Create and Adopt.
 var (
 	// ErrQueueTaken says that another AF_XDP socket serves the queue.
 	ErrQueueTaken = errors.New("queue is taken by another AF_XDP socket")
@@ -19,6 +19,9 @@ var (
 	ErrNoZeroCopy = errors.New("zero copy is not available")
 	// ErrNotSupported says that the kernel has no AF_XDP.
 	ErrNotSupported = errors.New("kernel has no AF_XDP")
+	// ErrNoAdopt says that the rings of a socket that is bound cannot be mapped:
+	// make new sockets instead.
+	ErrNoAdopt = errors.New("kernel (before Linux 6.4) lets nobody map the rings of a bound socket")
 )
 
 // explainSocket turns the error of socket(2) into one with a cure.

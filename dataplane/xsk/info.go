@@ -34,28 +34,6 @@ func (i Info) String() string {
 // Info returns what is in force.
 func (xsk *Socket) Info() Info { return xsk.info }
 
-// readMode asks the kernel what bind gave, and refuses less than was demanded.
-func (xsk *Socket) readMode(shareWith *Socket) error {
-	var options uint32
-	if err := getsockopt(xsk.fd, unix.XDP_OPTIONS, &options); err != nil {
-		return fmt.Errorf("read bind mode: %w", err)
-	}
-	xsk.info.RingSize = xsk.opts.RingSize
-	xsk.info.ZeroCopy = options&unix.XDP_OPTIONS_ZEROCOPY != 0
-	xsk.info.NeedWakeup = !xsk.opts.NoNeedWakeup
-	if shareWith != nil {
-		xsk.info.NeedWakeup = shareWith.info.NeedWakeup
-	}
-	xsk.alwaysKick = !xsk.info.NeedWakeup
-	if xsk.opts.Mode == ZeroCopy && !xsk.info.ZeroCopy {
-		return fmt.Errorf("%w: the socket was bound in copy mode", ErrNoZeroCopy)
-	}
-	if xsk.opts.Mode == Copy && xsk.info.ZeroCopy {
-		return fmt.Errorf("copy mode is not available: the UMEM's other socket was bound in zero-copy mode")
-	}
-	return nil
-}
-
 // Stats counts what went wrong on a socket since it was opened. The first six
 // are the kernel's XDP_STATISTICS. RxFillEmpty is the queue's: all its sockets
 // say the same number.

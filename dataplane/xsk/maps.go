@@ -17,28 +17,9 @@ type ringMaps struct {
 	users      int // sockets; guarded by UMEM.mu
 }
 
-// createRings creates the socket's rings, the queue's with them for the first
-// socket of a queue, and maps the RX and TX ring.
-func (xsk *Socket) createRings(first bool) error {
+// mapOwn maps the RX and TX ring.
+func (xsk *Socket) mapOwn() error {
 	size := xsk.opts.RingSize
-	rings := []struct {
-		name string
-		opt  int
-		size uint32
-	}{
-		{"RX", unix.XDP_RX_RING, size},
-		{"TX", unix.XDP_TX_RING, size},
-		{"fill", unix.XDP_UMEM_FILL_RING, xsk.queue.size},
-		{"completion", unix.XDP_UMEM_COMPLETION_RING, xsk.queue.size},
-	}
-	if !first {
-		rings = rings[:2] // the kernel refuses more
-	}
-	for _, r := range rings {
-		if err := unix.SetsockoptInt(xsk.fd, unix.SOL_XDP, r.opt, int(r.size)); err != nil {
-			return fmt.Errorf("create %s ring of %d: %w", r.name, r.size, err)
-		}
-	}
 	off, err := ringOffsets(xsk.fd)
 	if err != nil {
 		return err
@@ -119,6 +100,9 @@ func ringOffsets(fd int) (off unix.XDPMmapOffsets, err error) {
 
 func mapRing(fd int, pgoff int64, length int) ([]byte, error) {
 	mem, err := unix.Mmap(fd, pgoff, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if errors.Is(err, unix.EBUSY) {
+		return nil, fmt.Errorf("map ring at %#x: %w: %w", pgoff, ErrNoAdopt, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("map ring at %#x: %w", pgoff, err)
 	}

@@ -3,9 +3,6 @@ package xsk
 import (
 	"errors"
 	"fmt"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"sfc/dataplane/packet"
 )
@@ -45,21 +42,18 @@ func Open(umem *UMEM, pool *packet.Pool, ifindex int, queue uint32, opts Options
 		}
 	}()
 	xsk.kick = kickKernel
-	if xsk.fd, err = unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
-		return nil, explainSocket(err)
-	}
-	shareWith := umem.sharer(xsk)
-	if shareWith == nil {
-		if err := registerUMEM(xsk.fd, umem.mem, chunkSize); err != nil {
-			return nil, explainUMEM(err, len(umem.mem))
-		}
-	}
 	first := len(xsk.queue.sockets) == 0
-	if err := xsk.createRings(first); err != nil {
+	p := plan{ifindex: ifindex, queue: queue, opts: opts, first: first, shareFD: -1}
+	p.opts.FillRing = xsk.queue.size
+	if with := umem.sharer(xsk); with != nil {
+		p.shareFD, p.inherited = with.fd, &with.info.NeedWakeup
+	}
+	var exact bool
+	if xsk.fd, exact, xsk.info.TxBudget, err = p.make(umem.mem); err != nil {
 		return nil, err
 	}
-	exact, err := xsk.setTxBudget()
-	if err != nil {
+	// Before bind, which ends all mapping until Linux 6.4.
+	if err := xsk.mapOwn(); err != nil {
 		return nil, err
 	}
 	if first {
@@ -72,7 +66,7 @@ func Open(umem *UMEM, pool *packet.Pool, ifindex int, queue uint32, opts Options
 		xsk.fillUp() // before bind: a zero-copy driver takes its chunks there
 		xsk.leave()
 	}
-	if err := xsk.bind(shareWith); err != nil {
+	if err := p.bind(xsk.fd); err != nil {
 		return nil, explainBind(err, opts)
 	}
 	if !first {
@@ -81,9 +75,12 @@ func Open(umem *UMEM, pool *packet.Pool, ifindex int, queue uint32, opts Options
 			return nil, err
 		}
 	}
-	if err := xsk.readMode(shareWith); err != nil {
+	budget := xsk.info.TxBudget
+	if xsk.info, err = p.mode(xsk.fd); err != nil {
 		return nil, err
 	}
+	xsk.info.TxBudget = budget
+	xsk.alwaysKick = !xsk.info.NeedWakeup
 	xsk.join()
 	return xsk, nil
 }
@@ -95,7 +92,9 @@ func (u *UMEM) newSocket(pool *packet.Pool, ifindex int, number uint32, opts Opt
 	}
 	q := u.queue(ifindex, number)
 	if q == nil {
-		if q, err = u.newQueue(ifindex, number, opts); err != nil {
+		q = newQueue(ifindex, number, opts)
+		q.netns = threadNetNS()
+		if err = u.addQueue(q); err != nil {
 			return nil, err
 		}
 	}
@@ -105,7 +104,7 @@ func (u *UMEM) newSocket(pool *packet.Pool, ifindex int, number uint32, opts Opt
 		}
 	}
 	xsk = &Socket{umem: u, queue: q, pool: pool, fd: -1, opts: opts}
-	if u.sockets, xsk.id, err = place(u.sockets, xsk, "sockets"); err != nil {
+	if u.sockets, xsk.id, err = place(u.sockets, xsk, maxHolders, "sockets"); err != nil {
 		if len(q.sockets) == 0 {
 			u.dropQueue(q, pool)
 		}
@@ -136,47 +135,4 @@ func (xsk *Socket) join() {
 	q.sockets = append(q.sockets, xsk)
 	xsk.joined = true
 	xsk.leave()
-}
-
-// setTxBudget raises how many frames a system call sends in copy mode, and says
-// whether the kernel can (6.17).
-func (xsk *Socket) setTxBudget() (can bool, err error) {
-	xsk.info.TxBudget = minTxBudget
-	err = unix.SetsockoptInt(xsk.fd, unix.SOL_XDP, unix.XDP_MAX_TX_SKB_BUDGET, int(xsk.opts.TxBudget))
-	if errors.Is(err, unix.ENOPROTOOPT) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("set transmit budget %d: %w", xsk.opts.TxBudget, err)
-	}
-	xsk.info.TxBudget = xsk.opts.TxBudget
-	return true, nil
-}
-
-// bind binds to the queue, and tries again while it is busy: an old socket's
-// queue is freed by a work queue of the kernel some time after its close.
-func (xsk *Socket) bind(shareWith *Socket) error {
-	sa := &unix.SockaddrXDP{Ifindex: uint32(xsk.queue.ifindex), QueueID: xsk.queue.number}
-	if shareWith != nil {
-		// The only flag allowed; the rest is inherited.
-		sa.Flags, sa.SharedUmemFD = unix.XDP_SHARED_UMEM, uint32(shareWith.fd)
-	} else {
-		switch xsk.opts.Mode {
-		case ZeroCopy:
-			sa.Flags |= unix.XDP_ZEROCOPY
-		case Copy:
-			sa.Flags |= unix.XDP_COPY
-		}
-		if !xsk.opts.NoNeedWakeup {
-			sa.Flags |= unix.XDP_USE_NEED_WAKEUP
-		}
-	}
-	end := time.Now().Add(xsk.opts.BindWait)
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		err := unix.Bind(xsk.fd, sa)
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
-			return err
-		}
-		time.Sleep(pause)
-	}
 }

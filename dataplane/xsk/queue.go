@@ -37,6 +37,7 @@ type queue struct {
 	id              int // index in UMEM.queues
 	ifindex         int
 	number          uint32
+	netns           uint64 // cookie of the namespace of ifindex; 0: unknown
 	size            uint32 // of the rings
 	// exact: the kernel publishes at once what it took out of a TX ring, and
 	// writes the completion ring frame by frame when they are done. Before
@@ -131,10 +132,7 @@ func (xsk *Socket) fillUp() {
 		q.filled += uint64(took)
 		has += took
 	}
-	if owed := max(q.reserve-has, 0); owed != q.owed {
-		u.owed.Add(int64(owed - q.owed))
-		q.owed = owed
-	}
+	u.owe(q, max(q.reserve-has, 0))
 }
 
 // collect empties the completion ring into the pool. The caller has the lock.
@@ -157,25 +155,37 @@ func (xsk *Socket) collect() {
 }
 
 // newQueue makes a queue without sockets.
-func (u *UMEM) newQueue(ifindex int, number uint32, opts Options) (q *queue, err error) {
-	q = &queue{
+func newQueue(ifindex int, number uint32, opts Options) *queue {
+	return &queue{
 		target: int(opts.FillTarget), reserve: int(opts.Reserve), size: opts.FillRing,
 		ifindex: ifindex, number: number,
 	}
-	if u.queues, q.id, err = place(u.queues, q, "queues"); err != nil {
-		return nil, err
+}
+
+// addQueue gives a queue a place among those of the UMEM.
+func (u *UMEM) addQueue(q *queue) (err error) {
+	if u.queues, q.id, err = place(u.queues, q, maxQueues, "queues"); err != nil {
+		return err
 	}
-	q.owed = q.reserve
-	u.owed.Add(int64(q.owed))
-	return q, nil
+	u.owe(q, q.reserve)
+	return nil
+}
+
+// owe notes how many chunks the queue's reserve is short of.
+func (u *UMEM) owe(q *queue, owed int) {
+	if owed != q.owed {
+		u.owed.Add(int64(owed - q.owed))
+		q.owed = owed
+	}
 }
 
 // dropQueue forgets a queue whose last socket is closed, and gives back the
 // chunks that the kernel kept.
 func (u *UMEM) dropQueue(q *queue, pool *packet.Pool) {
 	u.giveBack(pool, inFill.of(q.id), inLateTx.of(q.id))
-	u.owed.Add(-int64(q.owed))
-	q.owed = 0
+	u.owe(q, 0)
+	u.record.gone[q.id].rx.Store(0)
+	u.record.gone[q.id].tx.Store(0)
 	u.queues[q.id] = nil
 }
 

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"sfc/dataplane/packet"
 )
 
@@ -20,13 +18,7 @@ type UMEM struct {
 	mem   []byte
 	depot *packet.Depot
 
-	// where says for each chunk who of the sockets and queues holds it (see
-	// holder); 0 when it is free or in a worker's hands. It costs a store per
-	// hand-over, and lets Close give back exactly what the kernel kept. An
-	// entry belongs to whoever owns its chunk. It is not in the heap because
-	// chunks pass from worker to worker through rings of the kernel, which the
-	// race detector cannot see.
-	where []uint16
+	record
 
 	// owed is how many free chunks the queues together still need to have
 	// their reserve in the fill ring.
@@ -54,8 +46,7 @@ const (
 
 func (h holder) of(id int) uint16 { return uint16(id<<2) | uint16(h) }
 
-// maxHolders is how many sockets, and how many queues, the record of chunks
-// can tell apart.
+// maxHolders is how many sockets the record of chunks can tell apart.
 const maxHolders = 1 << 14
 
 // ErrInUse means that a UMEM still has open sockets.
@@ -67,21 +58,29 @@ var ErrInUse = errors.New("UMEM has open sockets")
 // of [packet.ChunkSize], at most 4 GiB, and mem starts on a page, as any
 // mapping does.
 func NewUMEM(mem []byte, depot *packet.Depot) (*UMEM, error) {
+	if err := checkMemory(mem, depot); err != nil {
+		return nil, err
+	}
+	record, err := newRecord(depot.Total())
+	if err != nil {
+		return nil, fmt.Errorf("UMEM: %w", err)
+	}
+	return &UMEM{mem: mem, depot: depot, record: record}, nil
+}
+
+// checkMemory returns what is wrong with the memory of a UMEM.
+func checkMemory(mem []byte, depot *packet.Depot) error {
 	switch {
 	case len(mem) == 0 || len(mem)%packet.ChunkSize != 0:
-		return nil, fmt.Errorf("UMEM of %d bytes: want a positive multiple of %d", len(mem), packet.ChunkSize)
+		return fmt.Errorf("UMEM of %d bytes: want a positive multiple of %d", len(mem), packet.ChunkSize)
 	case uint64(len(mem)) > 1<<32:
-		return nil, fmt.Errorf("UMEM of %d bytes: want at most %d", len(mem), uint64(1)<<32)
+		return fmt.Errorf("UMEM of %d bytes: want at most %d", len(mem), uint64(1)<<32)
 	case !pageAligned(mem):
-		return nil, fmt.Errorf("UMEM of %d bytes does not start on a page: map it", len(mem))
+		return fmt.Errorf("UMEM of %d bytes does not start on a page: map it", len(mem))
 	case depot.Total()*packet.ChunkSize != len(mem):
-		return nil, fmt.Errorf("UMEM of %d chunks: its depot has %d", len(mem)/packet.ChunkSize, depot.Total())
+		return fmt.Errorf("UMEM of %d chunks: its depot has %d", len(mem)/packet.ChunkSize, depot.Total())
 	}
-	where, err := mapWords(depot.Total())
-	if err != nil {
-		return nil, fmt.Errorf("UMEM of %d chunks: map the record of them: %w", depot.Total(), err)
-	}
-	return &UMEM{mem: mem, depot: depot, where: where}, nil
+	return nil
 }
 
 // Close gives the record of chunks back, after every socket is closed. Closing
@@ -95,9 +94,7 @@ func (u *UMEM) Close() error {
 	if u.open() != nil {
 		return fmt.Errorf("close UMEM of %d chunks: %w: close them first", len(u.where), ErrInUse)
 	}
-	err := unmapWords(u.where)
-	u.where = nil
-	return err
+	return u.record.close()
 }
 
 // Bytes returns the memory.
@@ -117,10 +114,12 @@ func (u *UMEM) open() *Socket {
 }
 
 // queue returns the queue of an interface of the calling thread's network
-// namespace, if a socket serves it.
+// namespace, if a socket serves it: only there does an interface index name the
+// same interface.
 func (u *UMEM) queue(ifindex int, number uint32) *queue {
+	here := threadNetNS()
 	for _, q := range u.queues {
-		if q != nil && q.ifindex == ifindex && q.number == number && sameNetNS(q.sockets[0].fd) {
+		if q != nil && q.ifindex == ifindex && q.number == number && (q.netns == here || q.netns == 0 || here == 0) {
 			return q
 		}
 	}
@@ -128,32 +127,16 @@ func (u *UMEM) queue(ifindex int, number uint32) *queue {
 }
 
 // place puts v where nil is, or at the end, and returns its index.
-func place[T any](list []*T, v *T, what string) ([]*T, int, error) {
+func place[T any](list []*T, v *T, most int, what string) ([]*T, int, error) {
 	i := slices.Index(list, nil)
 	switch {
 	case i >= 0:
 		list[i] = v
-	case len(list) == maxHolders:
+	case len(list) == most:
 		return list, 0, fmt.Errorf("UMEM has %d %s: no more fit", len(list), what)
 	default:
 		i = len(list)
 		list = append(list, v)
 	}
 	return list, i, nil
-}
-
-// sameNetNS says whether the socket lives in the calling thread's network
-// namespace: only there does an interface index name the same interface.
-func sameNetNS(fd int) bool {
-	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-	if err != nil {
-		return true
-	}
-	probe, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return true
-	}
-	defer unix.Close(probe)
-	here, err := unix.GetsockoptUint64(probe, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-	return err != nil || here == cookie
 }

@@ -76,18 +76,16 @@ func getsockopt[T unix.XDPMmapOffsets | unix.XDPStatistics | uint32](fd, opt int
 	return nil
 }
 
-// mapWords maps n words outside the heap, all zero.
-func mapWords(n int) ([]uint16, error) {
-	mem, err := unix.Mmap(-1, 0, 2*n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
-	if err != nil {
-		return nil, err
+// viewRecord lays a record over mem, which starts on a page and has
+// RecordSize(chunks) bytes.
+func viewRecord(mem []byte, chunks int) record {
+	_ = mem[RecordSize(chunks)-1] // the one bounds check of all casts below
+	return record{
+		mem:   mem,
+		head:  (*recordHead)(unsafe.Pointer(&mem[0])),
+		gone:  unsafe.Slice((*goneCounts)(unsafe.Pointer(&mem[recordBytes])), maxQueues),
+		where: unsafe.Slice((*uint16)(unsafe.Pointer(&mem[recordBytes+maxQueues*goneBytes])), chunks),
 	}
-	return unsafe.Slice((*uint16)(unsafe.Pointer(&mem[0])), n), nil
-}
-
-// unmapWords gives back what mapWords made.
-func unmapWords(w []uint16) error {
-	return unix.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(&w[0])), 2*len(w)))
 }
 
 // pageAligned says whether mem starts on a page.
