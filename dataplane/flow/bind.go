@@ -71,6 +71,7 @@ func (t *Table) bind(slot uint32, tuple *Tuple) BindResult {
 	case steer.PinOK, steer.PinHeld:
 		return r
 	}
+	t.idx.remove(uint32(hash), t.slots()+t.entries[slot].bind)
 	t.unbind(&t.entries[slot])
 	return r
 }
@@ -136,13 +137,14 @@ func (t *Table) bindKey(slot uint32, k *key, hash64 uint64, swap uint8) BindResu
 		t.bindSpare = t.bindings[n-1].next
 	case t.bindTop < uint32(len(t.bindings)):
 		t.bindTop++
+		t.head.bindTop = t.bindTop
 		n = t.bindTop
 	default:
 		return BindFull
 	}
 	b := &t.bindings[n-1]
-	*b = binding{key: *k, hash: hash64, slot: slot, swap: swap, next: e.bind}
-	e.bind = n
+	b.write(k, hash64, slot, swap)
+	b.next, e.bind = e.bind, n
 	if !t.idx.insert(hash, t.slots()+n, t) {
 		e.bind = b.next
 		t.freeBinding(n)
@@ -153,12 +155,11 @@ func (t *Table) bindKey(slot uint32, k *key, hash64 uint64, swap uint8) BindResu
 	return Bound
 }
 
-// unbind removes the first binding of e.
+// unbind frees the first binding of e, which is no longer in the index.
 func (t *Table) unbind(e *entry) {
 	n := e.bind
 	b := &t.bindings[n-1]
 	slot := b.slot
-	t.idx.remove(uint32(b.hash), t.slots()+n)
 	e.bind = b.next
 	t.freeBinding(n)
 	t.count.Bindings--
@@ -166,7 +167,9 @@ func (t *Table) unbind(e *entry) {
 }
 
 func (t *Table) freeBinding(n uint32) {
-	t.bindings[n-1] = binding{slot: NoSlot, next: t.bindSpare}
+	b := &t.bindings[n-1]
+	b.erase()
+	b.next = t.bindSpare
 	t.bindSpare = n
 }
 

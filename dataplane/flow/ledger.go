@@ -117,15 +117,18 @@ func (t *Table) verifyLedger() error {
 	if int(t.ledger.Head.Room) != t.BindRoom() {
 		return fmt.Errorf("ledger: room for %d bindings, counted %d", t.ledger.Head.Room, t.BindRoom())
 	}
-	for slot := range t.slots() {
+	for slot := range t.top {
 		h := &t.ledger.Flows[slot]
-		if slot >= t.top || !t.entries[slot].kind.live() {
+		switch s := t.entries[slot].kind.state(); {
+		case s == leaving:
+			continue
+		case s < Opening:
 			if *h != (steer.Holder{}) {
 				return fmt.Errorf("ledger: slot %d has no flow and holds %+v", slot, *h)
 			}
 			continue
 		}
-		if h.Ident == 0 || h.Bucket != steer.Bucket(t.entries[slot].hash) {
+		if h.Ident&steer.IdentBit == 0 || h.Bucket != steer.Bucket(t.entries[slot].hash) {
 			return fmt.Errorf("ledger: flow in slot %d: %+v", slot, *h)
 		}
 		if err := t.verifyHolder(slot, h); err != nil {

@@ -155,9 +155,12 @@ func TestMoveKeeps(t *testing.T) {
 			for slot := from.t.First(bucket); slot != NoSlot; slot = from.t.First(bucket) {
 				r, _ := from.t.Extract(slot)
 				s.want(t, "on its way", 100, 200)
-				if to.t.Insert(&r) == NoSlot {
+				into := to.t.Insert(&r)
+				if into == NoSlot {
 					t.Fatal("refused")
 				}
+				to.t.Arrive(into)
+				from.t.Leave(&r)
 			}
 		}
 		s.want(t, "moved", 100, 200)

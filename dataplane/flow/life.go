@@ -30,7 +30,7 @@ func (t *Table) create(q *Query, r *Result) {
 
 // allocate takes a free slot, and evicts a flow when only the reserve is left.
 func (t *Table) allocate(at uint32) (slot uint32, ok bool) {
-	if t.slots()-t.live <= t.reserve {
+	if t.slots()-t.live-t.leavingList.n <= t.reserve {
 		t.evict(at)
 	}
 	if t.spare != 0 {
@@ -40,6 +40,7 @@ func (t *Table) allocate(at uint32) (slot uint32, ok bool) {
 	}
 	if t.top < t.slots() {
 		t.top++
+		t.head.top = t.top
 		return t.top - 1, true
 	}
 	return 0, false
@@ -51,11 +52,16 @@ func (t *Table) release(slot uint32) {
 	t.spare = slot + 1
 }
 
-// end ends a flow: nothing finds it any more, its slot waits for Drain.
+// end ends a flow: nothing finds it any more, its slot waits for Drain. In
+// memory it has ended before anybody else can get what it held.
 func (t *Table) end(slot uint32) {
+	t.enter(slot, ended)
 	t.giveBack(slot)
 	t.detach(slot)
-	t.enter(slot, ended)
+	for e := &t.entries[slot]; e.bind != 0; {
+		t.unbind(e)
+	}
+	t.strike(slot)
 	t.pending++
 }
 
@@ -63,10 +69,9 @@ func (t *Table) end(slot uint32) {
 func (t *Table) detach(slot uint32) {
 	e := &t.entries[slot]
 	t.idx.remove(e.hash, slot+1)
-	for e.bind != 0 {
-		t.unbind(e)
+	for n := e.bind; n != 0; n = t.bindings[n-1].next {
+		t.idx.remove(uint32(t.bindings[n-1].hash), t.slots()+n)
 	}
-	t.strike(slot)
 	t.unlinkBucket(slot)
 	t.live--
 }

@@ -41,6 +41,8 @@ func (t *Table) listOf(s State) *list {
 	switch s {
 	case ended:
 		return &t.endedList
+	case leaving:
+		return &t.leavingList
 	case Opening:
 		return &t.opening
 	case Closed, Reset:
@@ -56,7 +58,11 @@ func (t *Table) enter(slot uint32, s State) {
 	if l := t.listOf(e.kind.state()); l != nil {
 		l.unlink(t.entries, slot)
 	}
-	e.kind = makeKind(e.kind.class(), s)
+	k := makeKind(e.kind.class(), s)
+	if s == leaving {
+		k |= kind(e.kind.state()) << kindWas
+	}
+	e.kind = k
 	if l := t.listOf(s); l != nil {
 		l.push(t.entries, slot)
 	}
@@ -85,4 +91,18 @@ func (t *Table) unlinkBucket(slot uint32) {
 		t.links[l.next-1].prev = l.prev
 	}
 	t.links[slot] = link{}
+}
+
+// append moves the slots of another list to the end of this one.
+func (l *list) append(entries []entry, o *list) {
+	switch {
+	case o.first == 0:
+		return
+	case l.first == 0:
+		*l = *o
+	default:
+		entries[l.last-1].next, entries[o.first-1].prev = o.first, l.last
+		l.last, l.n = o.last, l.n+o.n
+	}
+	*o = list{}
 }

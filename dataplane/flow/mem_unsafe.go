@@ -78,3 +78,6 @@ func take[T any](m *memory, n uint32) []T {
 	m.free = m.free[len(piece):]
 	return unsafe.Slice((*T)(unsafe.Pointer(&piece[0])), n)
 }
+
+// lineAligned says whether memory begins at a cache line.
+func lineAligned(b []byte) bool { return uintptr(unsafe.Pointer(unsafe.SliceData(b)))%64 == 0 }

@@ -16,6 +16,7 @@ type Record struct {
 	kind   kind
 	bits   uint8
 	nbound uint8
+	slot   uint32 // where it came from
 	// owns says that what the flow holds outside of tables goes with the record.
 	owns bool
 }
@@ -49,9 +50,15 @@ func (t *Table) Next(slot uint32) uint32 {
 	return t.links[slot].next - 1
 }
 
-// Extract takes a flow out of the table. Its slot is free at once, with no flow
-// end: the caller takes functions' state along and clears the slot before the
-// next Lookup. ok is false when there is no flow in the slot.
+// Extract takes a flow out of the table: nothing finds it any more. Its slot,
+// and what functions keep in it, stay as they are until Leave, so that whenever
+// the process ends one table has all of the flow. There is no flow end. ok is
+// false when there is no flow in the slot.
+//
+//	r, ok := from.Extract(slot)   functions' state is copied
+//	to.Insert(&r)                 and put into the new slot
+//	to.Arrive(slot)
+//	from.Leave(&r)                it is cleared in the old one
 //
 // To move an ownership bucket, extract First(bucket) until it is NoSlot. Flows
 // that have ended and wait for Drain are in no bucket and do not move.
@@ -59,8 +66,18 @@ func (t *Table) Extract(slot uint32) (r Record, ok bool) {
 	if slot >= t.top || !t.entries[slot].kind.live() {
 		return r, false
 	}
+	r = t.record(slot)
+	r.owns = true
+	t.enter(slot, leaving)
+	t.detach(slot)
+	t.count.Extracted[r.kind.class()]++
+	return r, true
+}
+
+// record tells everything of the flow in a slot.
+func (t *Table) record(slot uint32) Record {
 	e := &t.entries[slot]
-	r = Record{key: e.key, hash: e.hash, seen: e.seen, cookie: e.cookie, kind: e.kind, bits: e.bits, owns: true}
+	r := Record{key: e.key, hash: e.hash, seen: e.seen, cookie: e.cookie, kind: e.kind, bits: e.bits &^ arriving, slot: slot}
 	if t.ledger != nil {
 		h := &t.ledger.Flows[slot]
 		r.ident, r.claims = h.Ident, h.Claims
@@ -70,15 +87,37 @@ func (t *Table) Extract(slot uint32) (r Record, ok bool) {
 		r.bound[r.nbound] = boundKey{b.key, b.hash, b.swap}
 		r.nbound++
 	}
-	t.detach(slot)
+	return r
+}
+
+// Leave is told when a flow that Extract took is where it goes, or is over. It
+// returns the slot that the flow had, which is free: the caller clears what
+// functions kept there before the next Lookup. ok is false when the flow has
+// left before.
+func (t *Table) Leave(r *Record) (slot uint32, ok bool) {
+	if r.slot >= t.top {
+		return NoSlot, false
+	}
+	e := &t.entries[r.slot]
+	if e.kind.state() != leaving || !e.key.equal(&r.key) {
+		return NoSlot, false
+	}
+	t.leave(r.slot)
+	return r.slot, true
+}
+
+func (t *Table) leave(slot uint32) {
 	t.enter(slot, unused)
+	for e := &t.entries[slot]; e.bind != 0; {
+		t.unbind(e)
+	}
+	t.strike(slot)
 	t.release(slot)
-	t.count.Extracted[r.kind.class()]++
-	return r, true
 }
 
 // Insert puts a flow that Extract took out of another table of the same secret
-// into this one, and returns its new slot, whose state the caller fills in.
+// into this one, and returns its new slot, whose state the caller fills in and
+// then calls Arrive.
 // Like a new flow it may cost another one its slot, and is refused (NoSlot)
 // where a new one would be, or when its key is already here.
 //
@@ -110,6 +149,10 @@ func (t *Table) Insert(r *Record) uint32 {
 	return slot
 }
 
+// Arrive is told when what functions keep of a flow that was inserted is in its
+// slot. Until then Restore takes the flow from the table that it came from.
+func (t *Table) Arrive(slot uint32) { t.entries[slot].bits &^= arriving }
+
 // place gives a record a slot, and its key a place in the index.
 func (t *Table) place(r *Record) (slot uint32, ok bool) {
 	if t.find(&r.key, r.hash) != 0 {
@@ -118,7 +161,7 @@ func (t *Table) place(r *Record) (slot uint32, ok bool) {
 	if slot, ok = t.allocate(r.seen); !ok {
 		return 0, false
 	}
-	t.entries[slot] = entry{key: r.key, hash: r.hash, seen: r.seen, cookie: r.cookie, bits: r.bits, kind: makeKind(r.kind.class(), unused)}
+	t.entries[slot] = entry{key: r.key, hash: r.hash, seen: r.seen, cookie: r.cookie, bits: r.bits | arriving, kind: makeKind(r.kind.class(), unused)}
 	if !t.idx.insert(r.hash, slot+1, t) {
 		t.release(slot)
 		return 0, false

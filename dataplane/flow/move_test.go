@@ -45,11 +45,23 @@ func TestMoveBuckets(t *testing.T) {
 			if !ok || r.Owner() != owner || owner&15 != bucket {
 				t.Fatalf("bucket %d, slot %d: owner %#x, record says %#x", bucket, slot, owner, r.Owner())
 			}
-			if to.t.Insert(&r) == NoSlot {
+			into := to.t.Insert(&r)
+			if into == NoSlot {
 				t.Fatal("refused")
 			}
 			if to.t.Insert(&r) != NoSlot {
 				t.Fatal("inserted twice")
+			}
+			if moved%7 == 0 {
+				from.verify()
+				to.verify()
+			}
+			to.t.Arrive(into)
+			if left, ok := from.t.Leave(&r); !ok || left != slot {
+				t.Fatalf("slot %d: %d left: %v", slot, left, ok)
+			}
+			if _, ok := from.t.Leave(&r); ok {
+				t.Fatal("left twice")
 			}
 			moved++
 		}
@@ -75,13 +87,26 @@ func TestMoveBuckets(t *testing.T) {
 	// Nothing is lost on the way back, although flows arrive in other order.
 	for bucket := range uint32(16) {
 		for slot := to.t.First(bucket); slot != NoSlot; slot = to.t.First(bucket) {
-			r, _ := to.t.Extract(slot)
-			from.t.Insert(&r)
+			carryOver(t, to.t, from.t, slot)
 		}
 	}
 	if from.t.Live() != uint32(len(flows)) || from.t.Counters().Bindings == 0 {
 		t.Errorf("%d flows came back", from.t.Live())
 	}
+}
+
+// carryOver moves a flow that has nothing but what its table knows.
+func carryOver(t failer, from, to *Table, slot uint32) uint32 {
+	r, _ := from.Extract(slot)
+	into := to.Insert(&r)
+	if into == NoSlot {
+		t.Fatal("refused")
+	}
+	to.Arrive(into)
+	if _, ok := from.Leave(&r); !ok {
+		t.Fatal("it had left before")
+	}
+	return into
 }
 
 // describeAll maps the tuple of every flow to what is known about it.

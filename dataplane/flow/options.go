@@ -51,8 +51,13 @@ type Options struct {
 	// least. It bounds the work, not the precision: an idle flow has ended
 	// for its next packet whether Age has come by or not. Default 4 s.
 	Sweep time.Duration
+	// Memory is where the table keeps what [Restore] needs: MemoryBytes of it,
+	// aligned to 64 bytes, all zero for New. It stays the caller's, and must be
+	// there until Close or Detach. Default nil: memory of the table's own.
+	Memory []byte
 	// Sparse leaves pages of the table unallocated until they are touched.
-	// Default false: all memory is there when New returns.
+	// Default false: all memory is there when New returns. Of Memory, its owner
+	// decides.
 	Sparse bool
 }
 
@@ -133,6 +138,9 @@ func (o *Options) validate() error {
 	}
 	if o.Sweep < time.Millisecond || o.Sweep > time.Hour {
 		return fmt.Errorf("flow table: sweep of %v: choose between 1ms and 1h", o.Sweep)
+	}
+	if err := o.checkMemory(); err != nil {
+		return err
 	}
 	t := &o.Timeouts
 	for _, f := range []struct {

@@ -205,11 +205,7 @@ func (x *traffic) move() {
 	slots, owner := map[int]uint32{}, map[uint32]int{}
 	for bucket := range uint32(len(x.g.t.heads)) {
 		for slot := x.g.t.First(bucket); slot != NoSlot; slot = x.g.t.First(bucket) {
-			r, _ := x.g.t.Extract(slot)
-			to := x.far.t.Insert(&r)
-			if to == NoSlot {
-				x.t.Fatal("refused")
-			}
+			to := carryOver(x.t, x.g.t, x.far.t, slot)
 			flow := x.owner[slot]
 			slots[flow], owner[to] = to, flow
 		}

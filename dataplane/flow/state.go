@@ -44,6 +44,8 @@ const (
 	unused State = iota
 	// ended: the flow is over, and Drain has not been told yet.
 	ended
+	// leaving: Extract has taken the flow, and Leave has not been told yet.
+	leaving
 	// Opening: packets one way only; of TCP: no handshake seen yet. The
 	// first to go when the table is full, after closed ones.
 	Opening
@@ -59,11 +61,14 @@ const (
 
 // String returns the state's stable name.
 func (s State) String() string {
-	return [...]string{"unused", "ended", "opening", "open", "closing", "closed", "reset", "invalid"}[s&7]
+	return [...]string{"unused", "ended", "leaving", "opening", "open", "closing", "closed", "reset"}[s&7]
 }
 
-// kind is class and state in one byte: how a flow ages.
+// kind is class and state in one byte: how a flow ages. Of a flow that is
+// leaving, the upper bits say which state it was in.
 type kind uint8
+
+const kindWas = 5
 
 // numKinds sizes arrays indexed by kind.
 const numKinds = NumClasses * 8
@@ -72,6 +77,7 @@ func makeKind(c Class, s State) kind { return kind(c)<<3 | kind(s) }
 
 func (k kind) class() Class { return Class(k >> 3 & 3) }
 func (k kind) state() State { return State(k & 7) }
+func (k kind) was() State   { return State(k >> kindWas) }
 func (k kind) live() bool   { return k.state() >= Opening }
 
 // over says that the flow's connection is, so a SYN begins another.
@@ -93,6 +99,8 @@ const (
 	resetAnswer
 	// wasOpen: the flow was open before it was reset.
 	wasOpen
+	// arriving: what functions keep of the flow has not come yet, see Insert.
+	arriving
 )
 
 // begin returns the state and bits that a flow begins with; its first packet

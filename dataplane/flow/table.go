@@ -1,6 +1,8 @@
 package flow
 
 import (
+	"errors"
+
 	"sfc/dataplane/packet"
 	"sfc/dataplane/steer"
 )
@@ -25,17 +27,19 @@ type Table struct {
 	heads     []uint32 // by ownership bucket: ref of its first flow, 0: none
 	opening   list
 	closed    list
-	endedList list   // oldest first, for Drain
-	spare     uint32 // ref of the free slot that was used last, linked by next
-	bindSpare uint32 // number of the free binding that was used last, plus 1
-	top       uint32 // slots from here on were never used
-	bindTop   uint32
-	live      uint32
-	pending   uint32 // ended and not drained
-	reserve   uint32
-	hand      uint32 // where eviction looks next
-	floor     int32  // ms
-	count     Counters
+	endedList list // oldest first, for Drain
+	// leavingList are the flows that Extract took, until Leave.
+	leavingList list
+	spare       uint32 // ref of the free slot that was used last, linked by next
+	bindSpare   uint32 // number of the free binding that was used last, plus 1
+	top         uint32 // slots from here on were never used
+	bindTop     uint32
+	live        uint32
+	pending     uint32 // ended and not drained
+	reserve     uint32
+	hand        uint32 // where eviction looks next
+	floor       int32  // ms
+	count       *Counters
 
 	// Used by Age.
 	sweepAt uint32 // slot to look at next
@@ -51,6 +55,7 @@ type Table struct {
 
 	secret [2]uint64
 	mem    *memory
+	head   *header
 }
 
 // entry is a slot's flow: one cache line.
@@ -98,23 +103,45 @@ func (t *Table) hashOf(ref uint32) uint32 {
 // New maps and returns an empty table. Nothing is allocated after that. Close
 // gives the memory back.
 func New(opts Options) (*Table, error) {
+	t, err := newTable(&opts)
+	if err != nil {
+		return nil, err
+	}
+	if t.head.magic != 0 {
+		return nil, errors.Join(errors.New("flow table: there is a table in the memory: restore it, or clear the memory"), t.Detach())
+	}
+	t.head.write(&opts)
+	if t.ledger != nil {
+		t.ledger.Head.Room = opts.Bindings
+	}
+	return t, nil
+}
+
+// newTable maps a table as it is in the memory, which nothing has been read of.
+func newTable(opts *Options) (*Table, error) {
 	opts.withDefaults()
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
 	buckets := bucketsFor(uint64(opts.Max) + uint64(opts.Bindings))
-	holders := opts.holders()
-	mem, err := mapMemory(bytesFor[entry](opts.Max)+bytesFor[bucket](buckets)+
-		bytesFor[binding](opts.Bindings)+bytesFor[link](opts.Max)+bytesFor[uint32](opts.Buckets)+
-		bytesFor[steer.LedgerHead](1)+bytesFor[steer.Holder](holders), opts.Sparse)
+	own := bytesFor[bucket](buckets) + bytesFor[link](opts.Max) + bytesFor[uint32](opts.Buckets)
+	if opts.Memory == nil {
+		own += opts.keptBytes()
+	}
+	mem, err := mapMemory(own, opts.Sparse)
 	if err != nil {
 		return nil, err
 	}
+	kept := mem
+	if opts.Memory != nil {
+		kept = &memory{free: opts.Memory}
+	}
 	t := &Table{
 		mem:      mem,
-		entries:  take[entry](mem, opts.Max),
+		head:     &take[header](kept, 1)[0],
+		entries:  take[entry](kept, opts.Max),
 		idx:      newIndex(take[bucket](mem, buckets)),
-		bindings: take[binding](mem, opts.Bindings),
+		bindings: take[binding](kept, opts.Bindings),
 		links:    take[link](mem, opts.Max),
 		heads:    take[uint32](mem, opts.Buckets),
 		timeouts: opts.timeouts(),
@@ -126,25 +153,38 @@ func New(opts Options) (*Table, error) {
 		claims:   opts.Claims,
 		chain:    opts.Chain,
 	}
-	if holders > 0 {
-		t.ledger = &steer.Ledger{Head: &take[steer.LedgerHead](mem, 1)[0], Flows: take[steer.Holder](mem, holders)}
-		t.ledger.Head.Room = opts.Bindings
+	t.count = &t.head.count
+	if n := opts.holders(); n > 0 {
+		t.ledger = &steer.Ledger{Head: &take[steer.LedgerHead](kept, 1)[0], Flows: take[steer.Holder](kept, n)}
 	}
 	return t, nil
 }
 
 // Close gives the table's memory back, and what its flows hold outside. The
-// table must not be used afterwards, except for Close and Counters.
+// table must not be used afterwards, except for Close, Detach and Counters. In
+// memory of the caller's it is no table any more: to use it for another, clear
+// it.
 func (t *Table) Close() error {
 	t.giveBackAll()
-	t.ledger, t.top = nil, 0
+	t.head.magic = 0
+	return t.Detach()
+}
+
+// Detach gives back what memory the table has besides Options.Memory, and
+// leaves that as it is, with all that its flows hold outside: [Restore] goes on
+// from there. Without Options.Memory nothing is left. The table must not be used
+// afterwards, except for Close, Detach and Counters.
+func (t *Table) Detach() error {
+	count := *t.count
+	t.count, t.head = &count, new(header)
+	t.ledger, t.top, t.leavingList = nil, 0, list{}
 	t.entries, t.bindings, t.links, t.heads, t.idx.buckets = nil, nil, nil, nil, nil
 	return t.mem.unmap()
 }
 
 // Bytes returns the size of the table's memory in bytes.
 func (t *Table) Bytes() int {
-	return bytesFor[entry](t.slots()) + bytesFor[bucket](uint32(len(t.idx.buckets))) +
+	return bytesFor[header](1) + bytesFor[entry](t.slots()) + bytesFor[bucket](uint32(len(t.idx.buckets))) +
 		bytesFor[binding](uint32(len(t.bindings))) + bytesFor[link](t.slots()) + bytesFor[uint32](uint32(len(t.heads))) +
 		t.ledgerBytes()
 }

@@ -34,6 +34,9 @@ func (t *Table) verifySlots() error {
 	if live != t.live || by[ended] != t.pending {
 		return fmt.Errorf("%d live and %d ended slots, counted %d and %d", live, by[ended], t.live, t.pending)
 	}
+	if t.top > t.slots() || t.head.top != t.top || t.head.bindTop != t.bindTop {
+		return fmt.Errorf("%d slots and %d bindings were used, kept are %d and %d", t.top, t.bindTop, t.head.top, t.head.bindTop)
+	}
 	free := uint32(0)
 	for ref := t.spare; ref != 0 && free <= t.top; ref = t.entries[ref-1].next {
 		if s := t.entries[ref-1].kind.state(); s != unused {
@@ -84,7 +87,7 @@ func (t *Table) verifyIndex() error {
 			return fmt.Errorf("bucket %d: %d keys spilled, counted %d", b, n, t.idx.buckets[b].spill)
 		}
 	}
-	if want := uint64(t.live) + t.count.Bindings; uint64(len(refs)) != want {
+	if want := uint64(t.live) + t.count.Bindings - t.leavingBindings(); uint64(len(refs)) != want {
 		return fmt.Errorf("%d refs in the index for %d keys", len(refs), want)
 	}
 	return nil
@@ -99,6 +102,7 @@ func (t *Table) verifyLists() error {
 		states []State
 	}{
 		{"ended", &t.endedList, by[ended], []State{ended}},
+		{"leaving", &t.leavingList, by[leaving], []State{leaving}},
 		{"opening", &t.opening, by[Opening], []State{Opening}},
 		{"closed", &t.closed, by[Closed] + by[Reset], []State{Closed, Reset}},
 	} {
@@ -147,10 +151,11 @@ func (t *Table) verifyBindings() error {
 		own := 0
 		for n := e.bind; n != 0; n = t.bindings[n-1].next {
 			b := &t.bindings[n-1]
-			if own++; own > MaxBindings || !e.kind.live() || b.slot != slot {
+			here := e.kind.live()
+			if own++; own > MaxBindings || !here && e.kind.state() != leaving || b.slot != slot {
 				return fmt.Errorf("binding %d of slot %d (%v): number %d, of slot %d", n-1, slot, e.kind.state(), own, b.slot)
 			}
-			if ref := t.find(&b.key, uint32(b.hash)); ref != t.slots()+n {
+			if ref := t.find(&b.key, uint32(b.hash)); here && ref != t.slots()+n {
 				return fmt.Errorf("binding %d of slot %d is found as ref %d", n-1, slot, ref)
 			}
 			bound++
@@ -166,6 +171,17 @@ func (t *Table) verifyBindings() error {
 	return nil
 }
 
+// leavingBindings counts the bindings of flows that are leaving: they are there,
+// and nothing finds them.
+func (t *Table) leavingBindings() (n uint64) {
+	for ref := t.leavingList.first; ref != 0; ref = t.entries[ref-1].next {
+		for b := t.entries[ref-1].bind; b != 0; b = t.bindings[b-1].next {
+			n++
+		}
+	}
+	return n
+}
+
 func (t *Table) verifyCounters() error {
 	var live [NumClasses]uint64
 	for i := range t.entries[:t.top] {
@@ -173,10 +189,10 @@ func (t *Table) verifyCounters() error {
 			live[k.class()]++
 		}
 	}
-	c := &t.count
+	c := t.count
 	for k := range NumClasses {
 		in := c.Created[k] + c.Inserted[k]
-		out := c.Expired[k] + c.Evicted[k] + c.Replaced[k] + c.Extracted[k]
+		out := c.Expired[k] + c.Evicted[k] + c.Replaced[k] + c.Extracted[k] + c.Lost[k]
 		if in != out+live[k] {
 			return fmt.Errorf("%v flows: %d came, %d went, %d are live", Class(k), in, out, live[k])
 		}

@@ -7,6 +7,9 @@ const (
 	MaxBinds  = 2
 )
 
+// IdentBit is set in the Ident of every flow.
+const IdentBit = 1 << 31
+
 // HolderSize is the size in bytes of a [Holder].
 const HolderSize = 24
 
@@ -53,7 +56,7 @@ func NewLedger(slots int) *Ledger {
 // Ident makes a flow's Ident of its hash and a number that its table gives
 // each flow anew.
 func Ident(hash uint32, serial uint32) uint32 {
-	return uint32((uint64(hash)<<32|uint64(serial))*0x9e3779b97f4a7c15>>32) | 1<<31
+	return uint32((uint64(hash)<<32|uint64(serial))*0x9e3779b97f4a7c15>>32) | IdentBit
 }
 
 // Claim notes that the flow holds a key; false when it holds MaxClaims others.

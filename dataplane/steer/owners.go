@@ -38,8 +38,8 @@ const (
 // Memory: chains+1 rows of Buckets words, little-endian, as in map owners of
 // bpf/steer_maps.h. Safe for concurrent use.
 type Owners struct {
-	words  []atomic.Uint64
-	chains int
+	words           []atomic.Uint64
+	chains, workers int
 }
 
 // OwnersSize returns the bytes of memory that a table of so many chains needs.
@@ -49,6 +49,50 @@ func OwnersSize(chains int) int { return (chains + 1) * Buckets * 8 }
 // OwnersSize(chains) bytes, and deals the buckets of every row out to workers
 // in turn.
 func NewOwners(mem []byte, chains, workers int) (*Owners, error) {
+	o, err := ownersIn(mem, chains, workers)
+	if err != nil {
+		return nil, err
+	}
+	for row := range chains + 1 {
+		o.Deal(uint16(row))
+	}
+	return o, nil
+}
+
+// OpenOwners is a table that another process made in mem, and may have left
+// while it exchanged owners: who owns what stays, and so do the counts, which the
+// steering program goes on with. A worker that starts to count at 0 then lacks
+// what came before; when such a bucket moves for the first time, the set finds
+// out by other means that nothing more will come.
+//
+// mended is how many words named a worker that there is not: their buckets are
+// dealt out anew. So is the row for packets that are odd.
+func OpenOwners(mem []byte, chains, workers int) (o *Owners, mended int, err error) {
+	if o, err = ownersIn(mem, chains, workers); err != nil {
+		return nil, 0, err
+	}
+	for i := range chains * Buckets {
+		if w := &o.words[i]; w.Load()&(one-1) >= uint64(workers) {
+			w.Store(o.dealt(i % Buckets))
+			mended++
+		}
+	}
+	o.Deal(o.Odd())
+	return o, mended, nil
+}
+
+// Deal deals the buckets of a chain out to the workers in turn, and forgets how
+// many packets there were: for a chain that begins, while nobody sends any.
+func (o *Owners) Deal(chain uint16) {
+	for b := range Buckets {
+		o.word(chain, uint16(b)).Store(o.dealt(b))
+	}
+}
+
+func (o *Owners) dealt(bucket int) uint64 { return uint64(bucket % o.workers) }
+
+// ownersIn is a table as it is in mem.
+func ownersIn(mem []byte, chains, workers int) (*Owners, error) {
 	switch {
 	case workers < 1 || workers > MaxWorkers:
 		return nil, fmt.Errorf("owners: %d workers, want 1 to %d", workers, MaxWorkers)
@@ -59,11 +103,7 @@ func NewOwners(mem []byte, chains, workers int) (*Owners, error) {
 	if !ok {
 		return nil, errors.New("owners: memory is not aligned to 8 bytes")
 	}
-	o := &Owners{words: words, chains: chains}
-	for i := range o.words {
-		o.words[i].Store(uint64(i % Buckets % workers))
-	}
-	return o, nil
+	return &Owners{words: words, chains: chains, workers: workers}, nil
 }
 
 // Odd is the row for packets whose flow only user space can tell.

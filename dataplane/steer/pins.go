@@ -114,6 +114,16 @@ func PinsSize(entries int) int {
 // PinsSize(n) bytes for some n; what mem held before is gone. Its share is
 // everything: see [Pins.Share].
 func NewPins(mem []byte) (*Pins, error) {
+	p, err := pinsIn(mem)
+	if err != nil {
+		return nil, err
+	}
+	clear(mem)
+	return p, nil
+}
+
+// pinsIn is a table as it is in mem.
+func pinsIn(mem []byte) (*Pins, error) {
 	n := len(mem) / pinBucketBytes
 	if n < minPinBuckets || n > maxPinBuckets || len(mem)%pinBucketBytes != 0 {
 		return nil, fmt.Errorf("pins: %d bytes: want buckets of %d bytes, %d to %d of them, as PinsSize says", len(mem), pinBucketBytes, minPinBuckets, maxPinBuckets)
@@ -122,7 +132,6 @@ func NewPins(mem []byte) (*Pins, error) {
 	if !ok {
 		return nil, errors.New("pins: memory is not aligned to 8 bytes")
 	}
-	clear(mem)
 	return &Pins{buckets: buckets, homes: uint64(n - pinReach), share: &pinShare{most: uint64(n * pinEntries)}}, nil
 }
 
@@ -184,6 +193,8 @@ func (p *Pins) insert(key, value uint64, more uint32) PinStatus {
 func (p *Pins) insertLocked(home, key, value uint64, more uint32) PinStatus {
 	if e, _ := p.find(home, key); e != nil {
 		switch {
+		case e.refs.Load() == 0:
+			return p.inherit(e, value)
 		case e.value.Load() != value:
 			return PinTaken
 		case more == 0:
