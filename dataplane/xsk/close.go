@@ -17,7 +17,8 @@ const closeKicks = 64
 // its fill and completion ring and may be in use meanwhile; this one's worker
 // has stopped. Take the socket out of every XSKMAP first, and let the programs
 // that run end: chunks of frames that still arrive come back only with the
-// last socket of the queue. So do, from a zero-copy driver or a kernel before
+// last socket of the queue. Handles of the socket in other processes are closed
+// first: as long as there is one, the kernel keeps the chunks. So do, from a zero-copy driver or a kernel before
 // 6.17, those of frames that wait to be sent.
 //
 // A zero-copy driver may write to chunks for some time after the last socket
@@ -46,9 +47,22 @@ func (xsk *Socket) close() error {
 		}
 		xsk.part()
 	}
+	err := xsk.unmap()
+	// The kernel has let go of the socket now.
+	if len(q.sockets) == 0 {
+		u.giveBack(xsk.pool, xsk.txMark)
+		u.dropQueue(q, xsk.pool)
+	}
+	u.sockets[xsk.id] = nil
+	return err
+}
+
+// unmap gives back what this process has of the socket.
+func (xsk *Socket) unmap() error {
 	var errs []error
 	if xsk.fd >= 0 {
 		errs = append(errs, unix.Close(xsk.fd))
+		xsk.fd = -1
 	}
 	for _, m := range xsk.own {
 		errs = append(errs, unix.Munmap(m))
@@ -56,13 +70,8 @@ func (xsk *Socket) close() error {
 	xsk.own = nil
 	if xsk.shared != nil {
 		errs = append(errs, xsk.shared.release())
+		xsk.shared = nil
 	}
-	// The kernel has let go of the socket now.
-	if len(q.sockets) == 0 {
-		u.giveBack(xsk.pool, xsk.txMark)
-		u.dropQueue(q, xsk.pool)
-	}
-	u.sockets[xsk.id] = nil
 	return errors.Join(errs...)
 }
 
@@ -87,6 +96,9 @@ func (xsk *Socket) part() {
 	}
 	q.goneRx += xsk.received
 	q.goneTx += xsk.transmitted
+	gone := &xsk.umem.gone[q.id]
+	gone.rx.Add(xsk.rx.consumer.Load() - q.origin)
+	gone.tx.Add(xsk.tx.consumer.Load() - q.origin)
 	where := xsk.umem.where
 	for i, h := range where {
 		if h == xsk.txMark {
@@ -105,10 +117,14 @@ func (xsk *Socket) dropReceived() {
 	}
 }
 
-// dropUnsent frees what waits in the TX ring.
+// dropUnsent frees what waits in the TX ring. In copy mode the kernel looks there
+// only when it is told to, so the ring can be made shorter.
 func (xsk *Socket) dropUnsent() {
 	where := xsk.umem.where
-	for idx := xsk.tx.consumer.Load(); idx != xsk.tx.cachedProd; idx++ {
+	idx, end := xsk.tx.consumer.Load(), xsk.tx.cachedProd
+	xsk.tx.cachedProd = idx
+	xsk.tx.submit()
+	for ; idx != end; idx++ {
 		chunk := uint32(xsk.tx.descs[idx&xsk.tx.mask].Addr) &^ (packet.ChunkSize - 1)
 		if where[chunk/packet.ChunkSize] == xsk.txMark {
 			where[chunk/packet.ChunkSize] = 0

@@ -37,6 +37,7 @@ type queue struct {
 	id              int // index in UMEM.queues
 	ifindex         int
 	number          uint32
+	origin          uint32 // where the rings' indices began: 0, except in tests
 	netns           uint64 // cookie of the namespace of ifindex; 0: unknown
 	size            uint32 // of the rings
 	// exact: the kernel publishes at once what it took out of a TX ring, and
@@ -123,12 +124,12 @@ func (xsk *Socket) fillUp() {
 			_, idx := xsk.fill.reserve(uint32(len(chunks)))
 			for i := range chunks {
 				chunk := chunks[len(chunks)-1-i]
-				u.where[chunk/packet.ChunkSize] = mark
 				xsk.fill.put(idx+uint32(i), uint64(chunk))
+				u.where[chunk/packet.ChunkSize] = mark // in this order: see UMEM.recover
 			}
+			xsk.fill.submit()
 			took += len(chunks)
 		}
-		xsk.fill.submit()
 		q.filled += uint64(took)
 		has += took
 	}
@@ -138,18 +139,23 @@ func (xsk *Socket) fillUp() {
 // collect empties the completion ring into the pool. The caller has the lock.
 func (xsk *Socket) collect() {
 	where := xsk.umem.where
-	// The ring's size bounds the loop: two peeks reach across what was cached.
-	for range 2 {
-		n, idx := xsk.comp.peek(uint32(len(xsk.comp.descs)))
+	var chunks [packet.BurstSize]uint32
+	// The ring's size bounds the loop.
+	for range len(xsk.comp.descs)/len(chunks) + 2 {
+		n, idx := xsk.comp.peek(uint32(len(chunks)))
 		if n == 0 {
 			return
 		}
-		for i := range n {
-			chunk := uint32(xsk.comp.at(idx+i)) &^ (packet.ChunkSize - 1)
+		for i := range chunks[:n] {
+			chunk := uint32(xsk.comp.at(idx+uint32(i))) &^ (packet.ChunkSize - 1)
 			where[chunk/packet.ChunkSize] = 0
+			chunks[i] = chunk
+		}
+		// Before anyone can use the chunks: see UMEM.recover.
+		xsk.comp.release()
+		for _, chunk := range chunks[:n] {
 			xsk.pool.Put(chunk)
 		}
-		xsk.comp.release()
 		xsk.queue.reclaimed += uint64(n)
 	}
 }

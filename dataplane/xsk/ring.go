@@ -99,6 +99,8 @@ func (r *prodRing[T]) reserve(limit uint32) (n, idx uint32) {
 	return n, idx
 }
 
+func (r *prodRing[T]) at(idx uint32) T { return r.descs[idx&r.mask] }
+
 func (r *prodRing[T]) put(idx uint32, d T) { r.descs[idx&r.mask] = d }
 
 // submit hands all reserved slots to the kernel with one store (release: the

@@ -112,8 +112,8 @@ func (xsk *Socket) Transmit(f []packet.Frame) int {
 		if where[fr.Chunk/packet.ChunkSize] != 0 {
 			panic("xsk: frame to send is not the worker's")
 		}
-		where[fr.Chunk/packet.ChunkSize] = mark
 		xsk.tx.put(idx+uint32(i), unix.XDPDesc{Addr: uint64(fr.Chunk) + uint64(fr.Off), Len: uint32(fr.Len)})
+		where[fr.Chunk/packet.ChunkSize] = mark // in this order: see UMEM.recover
 	}
 	xsk.tx.submit()
 	xsk.transmitted += uint64(n)
