@@ -225,10 +225,13 @@ static void fetch_state(const struct sfc_hop *hop, const struct sfc_burst *b, co
 	}
 }
 
-uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b, const struct sfc_order *order)
+/* A burst through the functions of a path. The compiler makes two of it: one
+ * without a trace, in which nothing asks for one. */
+static inline __attribute__((always_inline)) uint32_t process(struct sfc_chain *c, struct sfc_burst *b,
+	const struct sfc_order *order, struct sfc_trace *t)
 {
 	uint8_t idx[SFC_BURST];
-	uint32_t n = b->n, faulted = 0;
+	uint32_t n = b->n, faulted = 0, first = 0;
 	bool timed = (c->count++ & c->time_mask) == 0;
 
 	c->control->now_ns = b->now_ns;
@@ -246,13 +249,17 @@ uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b, const struc
 		struct sfc_hop *hop = &c->hop[h];
 		if (at + 1 < order->n) /* while this one works */
 			fetch_state(&c->hop[order->hop[at + 1]], b, idx, n);
+		if (t)
+			first = sfc_trace_in(t, c, b, h, idx, n);
 		if (unlikely(!hop->inst)) {
 			n = policy(c, b, h, idx, n, SFC_R_SUSPENDED);
+			if (t)
+				sfc_trace_out(t, c, b, first, idx, n, SFC_R_SUSPENDED);
 			continue;
 		}
 		if (hop->open)
 			memcpy(c->saved, c->desc, n * sizeof c->desc[0]);
-		uint64_t start = unlikely(timed) ? sfc_now_ns() : 0;
+		uint64_t start = t || unlikely(timed) ? sfc_now_ns() : 0;
 		wasmtime_val_raw_t arg = { .i32 = (int32_t)n };
 		int rc = unlikely(hop->migration != NULL) ? migrate(hop, b, idx, n) : SFC_OK;
 		if (c->binder)
@@ -261,22 +268,40 @@ uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b, const struc
 			rc = call(hop, &hop->inst->process, &arg);
 		if (c->binder)
 			bind_end(c);
+		uint64_t took = t || unlikely(timed) ? sfc_now_ns() - start : 0;
 		hop->stats->bursts++;
 		hop->stats->packets += n;
 		if (unlikely(timed)) {
-			hop->stats->timed_ns += sfc_now_ns() - start;
+			hop->stats->timed_ns += took;
 			hop->stats->timed_packets += n;
 		}
+		if (t)
+			sfc_trace_ran(t, c, first, h, idx, n, took);
+		uint16_t fault = 0;
 		if (likely(rc == SFC_OK)) {
 			n = collect(c, b, h, idx, n);
-			continue;
+		} else {
+			fault = rc == SFC_ERR_BUDGET ? SFC_R_BUDGET : SFC_R_FAULT;
+			faulted |= 1u << h;
+			if (hop->open)
+				memcpy(c->desc, c->saved, n * sizeof c->desc[0]);
+			n = policy(c, b, h, idx, n, fault);
 		}
-		faulted |= 1u << h;
-		if (hop->open)
-			memcpy(c->desc, c->saved, n * sizeof c->desc[0]);
-		n = policy(c, b, h, idx, n, rc == SFC_ERR_BUDGET ? SFC_R_BUDGET : SFC_R_FAULT);
+		if (t)
+			sfc_trace_out(t, c, b, first, idx, n, fault);
 	}
 	return faulted;
+}
+
+uint32_t sfc_chain_process(struct sfc_chain *c, struct sfc_burst *b, const struct sfc_order *order)
+{
+	return process(c, b, order, NULL);
+}
+
+uint32_t sfc_chain_process_traced(struct sfc_chain *c, struct sfc_burst *b, const struct sfc_order *order, struct sfc_trace *t)
+{
+	t->n = t->used = t->lost = 0;
+	return process(c, b, order, t);
 }
 
 uint32_t sfc_chain_tick(struct sfc_chain *c, uint64_t now_ns)

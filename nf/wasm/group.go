@@ -138,8 +138,9 @@ type Group struct {
 	// binder is what functions give their flows with; nil: nothing.
 	binder *binder
 
-	suspended uint32 // hops without an instance; the worker's
-	trials    uint32 // hops whose version is on probation; the worker's
+	trace     *packet.HopTrace // nil: nobody follows packets; the worker's
+	suspended uint32           // hops without an instance; the worker's
+	trials    uint32           // hops whose version is on probation; the worker's
 	flowBytes atomic.Int64
 
 	janitor janitor
@@ -172,7 +173,7 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 		Ports: uint32(opts.Ports), ChunkLen: packet.ChunkSize,
 	})
 	g := &Group{
-		c:    newChain(mem.Control.Bytes(), opts.Egress, len(hops), uint64(opts.TimeEvery)),
+		c:    newChain(mem.Control.Bytes(), mem.Frames.Bytes(), opts.Egress, len(hops), uint64(opts.TimeEvery)),
 		all:  everyHop(len(hops)),
 		opts: opts, rt: rt, mem: mem, scrap: scrap,
 		records: newExporter(opts.Records),
@@ -261,10 +262,20 @@ func (g *Group) process(b *packet.Burst, o *order) {
 	if g.suspended|g.trials != 0 {
 		g.attend(burstShare)
 	}
-	if faulted := g.c.process(b, o); faulted != 0 {
+	var faulted uint32
+	if g.trace == nil {
+		faulted = g.c.process(b, o)
+	} else {
+		faulted = g.c.processTraced(b, o, g.trace)
+	}
+	if faulted != 0 {
 		g.replace(faulted)
 	}
 }
+
+// SetHopTrace has packets followed through the functions, whatever their path;
+// see chains.HopTracer.
+func (g *Group) SetHopTrace(t *packet.HopTrace) { g.trace = t }
 
 // Tick calls sfc_tick of the functions that have one.
 func (g *Group) Tick(nowNs uint64) {

@@ -58,3 +58,6 @@ func (p *PathRunner) TakeFlow(slot uint32, dst []byte) { p.g.TakeFlow(slot, dst)
 
 // GiveFlow is chains.Runner's.
 func (p *PathRunner) GiveFlow(slot uint32, src []byte) { p.g.GiveFlow(slot, src) }
+
+// SetHopTrace is chains.HopTracer's, of all paths of the chain.
+func (p *PathRunner) SetHopTrace(t *packet.HopTrace) { p.g.SetHopTrace(t) }

@@ -3,6 +3,8 @@ package wasm
 // #cgo CFLAGS: -O3 -Wall -Wextra -Werror -std=gnu11
 // #cgo noescape sfc_chain_process
 // #cgo nocallback sfc_chain_process
+// #cgo noescape sfc_chain_process_traced
+// #cgo nocallback sfc_chain_process_traced
 // #cgo noescape sfc_chain_tick
 // #cgo nocallback sfc_chain_tick
 // #cgo noescape sfc_chain_flow_end
@@ -34,6 +36,10 @@ var (
 	_ [C.sizeof_struct_sfc_out - unsafe.Sizeof(packet.Outcome{})]byte
 	_ [unsafe.Sizeof(nf.ControlPage{}) - C.sizeof_struct_sfc_control]byte
 	_ [C.sizeof_struct_sfc_control - unsafe.Sizeof(nf.ControlPage{})]byte
+	_ [unsafe.Sizeof(packet.HopTrace{}) - C.sizeof_struct_sfc_trace]byte
+	_ [C.sizeof_struct_sfc_trace - unsafe.Sizeof(packet.HopTrace{})]byte
+	_ [unsafe.Sizeof(packet.HopRecord{}) - C.sizeof_struct_sfc_trace_record]byte
+	_ [C.sizeof_struct_sfc_trace_record - unsafe.Sizeof(packet.HopRecord{})]byte
 )
 
 // engine is Wasmtime's engine, the linker and the epoch ticker.
@@ -180,13 +186,14 @@ func writeControl(control []byte, page nf.ControlPage) {
 // chain is the C side of a Group.
 type chain struct{ c *C.struct_sfc_chain }
 
-func newChain(control []byte, ports uint64, nhops int, timeEvery uint64) chain {
+func newChain(control, frames []byte, ports uint64, nhops int, timeEvery uint64) chain {
 	c := (*C.struct_sfc_chain)(C.calloc(1, C.sizeof_struct_sfc_chain))
 	c.nhops = C.uint32_t(nhops)
 	c.ports = C.uint64_t(ports)
 	c.egress = C.uint16_t(bits.TrailingZeros64(ports))
 	c.time_mask = C.uint64_t(timeEvery - 1)
 	c.control = (*C.struct_sfc_control)(unsafe.Pointer(&control[0]))
+	c.frames, c.frames_len = (*C.uint8_t)(&frames[0]), C.uint64_t(len(frames))
 	c.desc = (*C.struct_sfc_desc)(unsafe.Pointer(&control[nf.DescStart-nf.WindowStart]))
 	return chain{c}
 }
@@ -207,6 +214,10 @@ func newOrder(hops []int) (o order) {
 
 func (c chain) process(b *packet.Burst, o *order) (faulted uint32) {
 	return uint32(C.sfc_chain_process(c.c, (*C.struct_sfc_burst)(unsafe.Pointer(b)), &o.c))
+}
+
+func (c chain) processTraced(b *packet.Burst, o *order, t *packet.HopTrace) (faulted uint32) {
+	return uint32(C.sfc_chain_process_traced(c.c, (*C.struct_sfc_burst)(unsafe.Pointer(b)), &o.c, (*C.struct_sfc_trace)(unsafe.Pointer(t))))
 }
 
 func (c chain) tick(nowNs uint64) (faulted uint32) {

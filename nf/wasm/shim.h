@@ -6,8 +6,8 @@
  * Files: engine.c (engine, epoch ticker, host imports), memory.c (linear
  * memory with the window mapped over it), instance.c (one guest), emit.c
  * (its records), deadline.c (the CPU time of its calls), chain.c (a burst
- * through the functions of a path), migrate.c (flow state from one version of
- * a function to the next).
+ * through the functions of a path), trace.c (what they do with chosen packets),
+ * migrate.c (flow state from one version of a function to the next).
  */
 #ifndef SFC_SHIM_H
 #define SFC_SHIM_H
@@ -76,6 +76,30 @@ struct sfc_burst { /* packet.Burst */
 	uint32_t slot[SFC_BURST];
 	uint16_t bucket[SFC_BURST];
 	/* what follows in Go is not the shim's */
+};
+
+/* Where packets are followed, see trace.c. */
+#define SFC_TRACE_RECORDS 256
+#define SFC_TRACE_DATA    (2 * SFC_BURST * SFC_CHUNK)
+enum { SFC_TRACE_BEFORE = 1, SFC_TRACE_AFTER = 2 };
+
+struct sfc_trace_record { /* packet.HopRecord */
+	uint64_t took_ns;
+	uint32_t mark_before, mark;
+	struct sfc_frame before, after;
+	uint32_t before_at, after_at;
+	uint16_t before_len, after_len;
+	uint16_t port_before, port;
+	uint16_t reason, burst;
+	uint8_t packet, hop, verdict, fault;
+};
+struct sfc_trace { /* packet.HopTrace */
+	uint64_t want;
+	uint32_t hops;
+	uint16_t snap, sides;
+	uint32_t n, used, lost, pad;
+	struct sfc_trace_record record[SFC_TRACE_RECORDS];
+	uint8_t data[SFC_TRACE_DATA];
 };
 
 struct sfc_control { uint32_t abi, burst; uint64_t now_ns; uint32_t path, worker, ports, chunk_len; };
@@ -192,6 +216,8 @@ struct sfc_chain {
 	struct sfc_binder *binder; /* NULL: functions have nothing to give their flows */
 	uint64_t time_mask; /* time functions on bursts where (count & mask) == 0 */
 	uint64_t count;
+	const uint8_t *frames; /* the frame region, as the host sees it */
+	uint64_t frames_len;
 	uint64_t where[SFC_BURST]; /* descriptor's first 8 bytes as they should be */
 	struct sfc_desc saved[SFC_BURST];
 	struct sfc_hop hop[SFC_MAX_HOPS];
@@ -248,11 +274,20 @@ uint64_t sfc_now_ns(void);
 
 /* All return a bit set of the hops whose instance died in this call. */
 uint32_t sfc_chain_process(struct sfc_chain *, struct sfc_burst *, const struct sfc_order *);
+uint32_t sfc_chain_process_traced(struct sfc_chain *, struct sfc_burst *, const struct sfc_order *, struct sfc_trace *);
 uint32_t sfc_chain_tick(struct sfc_chain *, uint64_t now_ns);
 uint32_t sfc_chain_flow_end(struct sfc_chain *, const uint32_t *slots, uint32_t n);
 
 /* chain.c: ends a call that sfc_deadline_start began, SFC_OK or how it failed. */
 int sfc_call_end(struct sfc_hop *, wasmtime_error_t *, wasm_trap_t *);
+
+/* trace.c */
+uint32_t sfc_trace_in(struct sfc_trace *, const struct sfc_chain *, const struct sfc_burst *, uint32_t h, const uint8_t *idx,
+	uint32_t n);
+void sfc_trace_ran(struct sfc_trace *, const struct sfc_chain *, uint32_t first, uint32_t h, const uint8_t *idx, uint32_t n,
+	uint64_t took_ns);
+void sfc_trace_out(struct sfc_trace *, const struct sfc_chain *, const struct sfc_burst *, uint32_t first, const uint8_t *idx,
+	uint32_t n, uint16_t fault);
 
 /* migrate.c. Those that return int: SFC_OK, or how the guest failed. */
 struct sfc_migration *sfc_migration_new(const uint8_t *old, uint32_t old_bytes, uint32_t slots);
