@@ -50,6 +50,15 @@ func CompilePart(s *Spec, ports []string, mods ModuleSet) (*Part, error) {
 	}, nil
 }
 
+// WithFunctionsOf returns the part with the functions of another one, whose
+// paths pass them in the same order: what is steered to a chain changes sooner
+// than the versions of its functions.
+func (p *Part) WithFunctionsOf(o *Part) *Part {
+	q := *p
+	q.Chain.Functions = o.Chain.Functions
+	return &q
+}
+
 // Rules is how many rules of the classifier the chain needs.
 func (p *Part) Rules() int { return len(p.rules) }
 

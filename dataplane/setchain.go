@@ -127,31 +127,53 @@ func (w *Worker) checkChain(chain uint16, list []IndexedPath) error {
 	return nil
 }
 
-// RemoveChain takes a chain from all workers, when everything of it that was
-// under way has its fate. Steering has stopped naming its paths before. With
-// [ErrBusy] packets were still under way after a second, and the chain stays.
-// Afterwards nobody uses its runners and tables any more.
-func (s *Set) RemoveChain(chain uint16) error {
+// RemoveChain takes chains from all workers, when everything of them that was
+// under way has its fate. Steering has stopped naming their paths before. With
+// [ErrBusy] packets were still under way after a second, and the chains stay.
+// Afterwards nobody uses their runners and tables any more.
+func (s *Set) RemoveChain(chains ...uint16) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.stopped:
-		return fmt.Errorf("remove chain %d: %w", chain, ErrStopped)
-	case !s.has(chain):
-		return fmt.Errorf("remove chain %d: %w", chain, ErrAbsent)
+	if s.stopped {
+		return fmt.Errorf("remove chains %v: %w", chains, ErrStopped)
 	}
-	if err := s.quiet(chain); err != nil {
-		return fmt.Errorf("remove chain %d: %w", chain, err)
+	for _, chain := range chains {
+		if !s.has(chain) {
+			return fmt.Errorf("remove chain %d: %w", chain, ErrAbsent)
+		}
 	}
-	delete(s.spare, chain)
-	if err := s.each(func(w *Worker) { w.uninstall(w.chains[chain]) }); err != nil {
-		return fmt.Errorf("remove chain %d: %w", chain, err)
+	if err := s.quiet(chains); err != nil {
+		return fmt.Errorf("remove chains %v: %w", chains, err)
+	}
+	for _, chain := range chains {
+		delete(s.spare, chain)
+		if err := s.each(func(w *Worker) { w.uninstall(w.chains[chain]) }); err != nil {
+			return fmt.Errorf("remove chain %d: %w", chain, err)
+		}
 	}
 	return nil
 }
 
-// quiet waits until nothing of a chain is under way.
-func (s *Set) quiet(chain uint16) error {
+// SetEgress lets the packets of a path leave by another port, on every worker
+// from its next burst on.
+func (s *Set) SetEgress(path uint16, port int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.workers[0]
+	if first.lane(path) == nil {
+		return fmt.Errorf("egress of path %d: %w", path, ErrAbsent)
+	}
+	if port < 0 || port >= len(first.tx) {
+		return fmt.Errorf("egress of path %d: port %d, there can be %d", path, port, len(first.tx))
+	}
+	if err := s.each(func(w *Worker) { w.lane(path).Egress = uint16(port) }); err != nil {
+		return fmt.Errorf("egress of path %d: %w", path, err)
+	}
+	return nil
+}
+
+// quiet waits until nothing of these chains is under way.
+func (s *Set) quiet(chains []uint16) error {
 	if s.grace != nil {
 		if err := s.grace(); err != nil {
 			time.Sleep(blindGrace)
@@ -165,7 +187,11 @@ func (s *Set) quiet(chain uint16) error {
 	}
 	for {
 		kept := make([]int, len(s.workers))
-		if err := s.each(func(w *Worker) { kept[w.cfg.Index] = w.keeps(w.chains[chain]) }); err != nil {
+		if err := s.each(func(w *Worker) {
+			for _, chain := range chains {
+				kept[w.cfg.Index] += w.keeps(w.chains[chain])
+			}
+		}); err != nil {
 			return err
 		}
 		sum := 0
