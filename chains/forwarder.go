@@ -118,6 +118,9 @@ func (f *Forwarder) FlowBytes() int { return 0 }
 // TakeFlow does nothing: there is nothing to take.
 func (f *Forwarder) TakeFlow(uint32, []byte) {}
 
+// ClearFlow does nothing either.
+func (f *Forwarder) ClearFlow(uint32) {}
+
 // GiveFlow does nothing either.
 func (f *Forwarder) GiveFlow(uint32, []byte) {}
 

@@ -33,9 +33,10 @@ type Runner interface {
 	// FlowBytes is how many bytes TakeFlow needs for a flow now: it changes
 	// when functions are replaced. Anyone may ask.
 	FlowBytes() int
-	// TakeFlow moves what they keep in a slot to dst, of FlowBytes bytes, and
-	// clears the slot: the flow goes to another worker.
+	// TakeFlow copies what they keep in a slot to dst, of FlowBytes bytes: the
+	// flow goes to another worker. ClearFlow clears the slot when it is there.
 	TakeFlow(slot uint32, dst []byte)
+	ClearFlow(slot uint32)
 	// GiveFlow puts into an empty slot what TakeFlow took out of another, here
 	// or on another worker of the chain, whatever FlowBytes is here.
 	GiveFlow(slot uint32, src []byte)

@@ -86,8 +86,8 @@ func (c *counter) FlowEnd(slots []uint32) {
 func (c *counter) FlowBytes() int { return 4 + 8*int(c.asked.Add(1)%3) }
 func (c *counter) TakeFlow(slot uint32, dst []byte) {
 	binary.LittleEndian.PutUint32(dst, c.state[slot])
-	c.state[slot] = 0
 }
+func (c *counter) ClearFlow(slot uint32)            { c.state[slot] = 0 }
 func (c *counter) GiveFlow(slot uint32, src []byte) { c.state[slot] = binary.LittleEndian.Uint32(src) }
 
 // countingStack takes everything.

@@ -37,6 +37,7 @@ func (r *flowRunner) Process(b *packet.Burst) {
 func (r *flowRunner) Tick(uint64)             {}
 func (r *flowRunner) FlowBytes() int          { return 0 }
 func (r *flowRunner) TakeFlow(uint32, []byte) {}
+func (r *flowRunner) ClearFlow(uint32)        {}
 func (r *flowRunner) GiveFlow(uint32, []byte) {}
 
 func (r *flowRunner) FlowEnd(slots []uint32) {

@@ -17,6 +17,8 @@ import (
 //	4  A takes the flows out of its table, and what the functions keep of them
 //	   out of their slots, and leaves them to B.
 //	5  B puts them in, and lets go of what it held.
+//	6  A forgets them: until now its memory had all of them, too, so that they
+//	   survive the end of the process at any time (flow.Reconcile).
 //
 // Nothing is lost, since every packet is at one of the two. Order is kept, since
 // B begins when A is through. At any time one of the two has the flows, and
@@ -100,7 +102,14 @@ func newTransfer(from, to *Worker) *transfer {
 		done: make(chan struct{}),
 	}
 	t.takeIn = func() { t.to.unpack(t) }
-	t.giveMore = func() { t.from.pack(t) }
+	t.giveMore = func() {
+		t.from.depart(t)
+		if t.more {
+			t.from.pack(t)
+		} else {
+			close(t.done)
+		}
+	}
 	return t
 }
 
@@ -240,9 +249,20 @@ func (w *Worker) strand(t *transfer) {
 	for i := range t.n {
 		w.chains[t.chain].flows.Abandon(&t.records[i])
 	}
+	w.depart(t)
 	t.refused += t.n
 	t.stopped = true
 	close(t.done)
+}
+
+// depart forgets the flows of a parcel that has been unpacked.
+func (w *Worker) depart(t *transfer) {
+	c := w.chains[t.chain]
+	for i := range t.n {
+		if slot, ok := c.flows.Leave(&t.records[i]); ok {
+			c.runner.ClearFlow(slot)
+		}
+	}
 }
 
 // unpack puts flows into the table. With the last of them the bucket is this
@@ -263,15 +283,25 @@ func (w *Worker) unpack(t *transfer) {
 			continue
 		}
 		c.runner.GiveFlow(slot, t.state[t.at*t.size:][:t.size])
+		c.flows.Arrive(slot)
 	}
 	t.flows += t.n
-	if t.more {
-		if t.from.post(t.giveMore) {
-			return
-		}
-		t.stopped = true // the others end with its table
+	more := t.more
+	if !more {
+		w.takeOver(c, t)
 	}
+	if t.from.post(t.giveMore) {
+		return
+	}
+	t.stopped = true
+	if more {
+		w.takeOver(c, t) // the others end with its table
+	}
+	close(t.done)
+}
+
+// takeOver makes the bucket of a transfer this worker's.
+func (w *Worker) takeOver(c *chain, t *transfer) {
 	c.buckets[t.bucket] &^= stateBits
 	w.letGo(t.chain, t.bucket)
-	close(t.done)
 }

@@ -119,6 +119,7 @@ func (r *runnerFunc) Tick(uint64)             { r.ticks++ }
 func (r *runnerFunc) FlowEnd([]uint32)        {}
 func (r *runnerFunc) FlowBytes() int          { return 0 }
 func (r *runnerFunc) TakeFlow(uint32, []byte) {}
+func (r *runnerFunc) ClearFlow(uint32)        {}
 func (r *runnerFunc) GiveFlow(uint32, []byte) {}
 
 func TestWorkerRefusesUnknownPort(t *testing.T) {

@@ -123,7 +123,7 @@ func (o GroupOptions) withDefaults() GroupOptions {
 // from Go to C per burst. It implements chains.Runner for a path through all of
 // them; [Group.Runner] gives those of other paths.
 //
-// Process, Tick, FlowEnd, FlowBytes, TakeFlow, GiveFlow and ReasonName belong to
+// Process, Tick, FlowEnd, FlowBytes, TakeFlow, ClearFlow, GiveFlow and ReasonName belong to
 // the worker, and so does Replacement.Install. Prepare and Reconfigure belong to
 // any other goroutine; Stats may be called by anyone; Close is called when the
 // worker has stopped.

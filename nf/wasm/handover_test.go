@@ -10,6 +10,7 @@ import (
 func (b *bed) take(slot uint32) []byte {
 	record := bytes.Repeat([]byte{0xee}, b.f.group.FlowBytes())
 	b.f.group.TakeFlow(slot, record)
+	b.f.group.ClearFlow(slot)
 	return record
 }
 
@@ -120,8 +121,10 @@ func TestMoveDoesNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() {
 			b.f.group.TakeFlow(5, record)
 			b.f.group.GiveFlow(6, record)
+			b.f.group.ClearFlow(5)
 			b.f.group.TakeFlow(6, record)
 			b.f.group.GiveFlow(5, record)
+			b.f.group.ClearFlow(6)
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", when, n)
 		}

@@ -56,6 +56,9 @@ func (p *PathRunner) FlowBytes() int { return p.g.FlowBytes() }
 // TakeFlow is chains.Runner's.
 func (p *PathRunner) TakeFlow(slot uint32, dst []byte) { p.g.TakeFlow(slot, dst) }
 
+// ClearFlow is chains.Runner's.
+func (p *PathRunner) ClearFlow(slot uint32) { p.g.ClearFlow(slot) }
+
 // GiveFlow is chains.Runner's.
 func (p *PathRunner) GiveFlow(slot uint32, src []byte) { p.g.GiveFlow(slot, src) }
 

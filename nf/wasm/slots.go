@@ -94,7 +94,7 @@ func (g *Group) countFlowBytes() {
 	g.flowBytes.Store(int64(n))
 }
 
-// TakeFlow moves what the functions keep of a flow to dst, of FlowBytes bytes;
+// TakeFlow copies what the functions keep of a flow to dst, of FlowBytes bytes;
 // see chains.Runner. The state of the version before goes along while it may
 // come back.
 func (g *Group) TakeFlow(slot uint32, dst []byte) {
@@ -107,9 +107,17 @@ func (g *Group) TakeFlow(slot uint32, dst []byte) {
 		if old != nil {
 			dst = putPart(dst, h.index, old, slot)
 		}
-		h.clear(slot, cur, old)
 	}
 	clear(dst)
+}
+
+// ClearFlow clears what the functions keep in a slot; see chains.Runner. They
+// are not told.
+func (g *Group) ClearFlow(slot uint32) {
+	for _, h := range g.hops {
+		cur, old := h.slots()
+		h.clear(slot, cur, old)
+	}
 }
 
 func putPart(dst []byte, hop int, s *slots, slot uint32) []byte {
