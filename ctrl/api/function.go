@@ -20,6 +20,9 @@ type FunctionSpec struct {
 	Version string `json:"version"`
 	// Digest is the module's: sha256: and 64 hexadecimal digits.
 	Digest string `json:"digest"`
+	// ManifestDigest is that of the module's manifest section. Signatures speak of
+	// both digests.
+	ManifestDigest string `json:"manifestDigest,omitzero"`
 	// Size of the module in bytes.
 	Size int64 `json:"size"`
 	// Manifest is what the module says about itself.
@@ -59,6 +62,8 @@ type Provenance struct {
 	// UploadedBy is who, as in the audit log.
 	UploadedBy string    `json:"uploadedBy"`
 	UploadedAt time.Time `json:"uploadedAt"`
+	// BuiltWith are the tools that the module says it was built with.
+	BuiltWith []string `json:"builtWith,omitzero"`
 }
 
 // FunctionStatus is how a version is used.
