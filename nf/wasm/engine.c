@@ -243,6 +243,10 @@ struct sfc_engine *sfc_engine_new(uint32_t tick_us, uint64_t mappings, char *err
 		snprintf(err, SFC_ERRLEN, "out of memory");
 		return NULL;
 	}
+	/* Errors come with a backtrace of the host's own frames if the environment
+	 * has RUST_BACKTRACE. To name them opens files at the first trap of a guest,
+	 * which takes milliseconds, and which a confined process may not do. */
+	setenv("RUST_LIB_BACKTRACE", "0", 0);
 	/* What a module may use must be equal in newCompiler (compile.go), or the
 	 * compiled code is refused here. */
 	wasm_config_t *cfg = wasm_config_new();

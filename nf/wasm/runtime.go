@@ -1,9 +1,3 @@
-// Package wasm runs network functions as WebAssembly guests: it compiles and
-// checks modules, makes instances whose memory has the chain's packets mapped
-// into it, runs bursts through them, and replaces those that fault.
-//
-// Wasmtime's own Go API compiles; a small C shim (shim.h) runs, because a call
-// through the Go API costs microseconds and a lock.
 package wasm
 
 import (
