@@ -23,6 +23,8 @@ type chain struct {
 	// buckets says what this worker has to do with the flows of each bucket;
 	// nil when it is the only one.
 	buckets *[steer.Buckets]bucketWord
+	share   *Share // of its tenant
+	account Account
 	// nextTick is when the chain's periodic call is due.
 	nextTick uint64
 	// draining says that the chain is in Worker.draining.
@@ -34,7 +36,8 @@ type chain struct {
 type lane struct {
 	Path
 	chain  *chain
-	active bool // in Worker.active
+	active bool   // in Worker.active
+	bytes  uint64 // of the burst
 	b      packet.Burst
 	// umem is where each packet lies in the worker's region when the path has
 	// an arena of its own.
@@ -51,7 +54,10 @@ type IndexedPath struct {
 // nothing of the worker, so anyone may call it.
 func (w *Worker) newChain(paths []IndexedPath) *chain {
 	p, owners := &paths[0].Path, w.cfg.Owners
-	c := &chain{index: p.Chain, runner: p.Runner, flows: p.Flows, pins: p.Pins}
+	c := &chain{index: p.Chain, runner: p.Runner, flows: p.Flows, pins: p.Pins, share: p.Tenant}
+	if c.share == nil {
+		c.share = &w.sched.nobody
+	}
 	if p.Flows != nil {
 		c.lookup = new(flowLookup)
 		if c.binder = p.Binder; c.binder != nil {
@@ -78,6 +84,7 @@ func (w *Worker) newChain(paths []IndexedPath) *chain {
 func (w *Worker) install(c *chain) {
 	w.chains[c.index] = c
 	w.list = append(w.list, c)
+	w.sched.join(c.share)
 	for _, l := range c.lanes {
 		w.lanes[l.b.Path] = l
 	}
@@ -88,6 +95,7 @@ func (w *Worker) install(c *chain) {
 // of its packets is dropped: no_path.
 func (w *Worker) uninstall(c *chain) {
 	w.purge(c)
+	w.sched.leave(c.share)
 	w.chains[c.index] = nil
 	for _, l := range c.lanes {
 		w.lanes[l.b.Path] = nil
@@ -121,6 +129,7 @@ func (w *Worker) keeps(c *chain) (n int) {
 			n++
 		}
 	}
+	w.eachQueued(c, func(*item) bool { n++; return false }, nil)
 	return n
 }
 
@@ -140,6 +149,7 @@ func (w *Worker) purge(c *chain) {
 		}
 		i++
 	}
+	w.eachQueued(c, func(*item) bool { return true }, func(it *item) { w.drop(it, packet.ReasonNoPath) })
 	m, kept := &w.moves, 0
 	for i := range m.held {
 		if w.of(&m.held[i], c) {

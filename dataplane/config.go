@@ -99,6 +99,9 @@ type Path struct {
 	Binder Binder
 	// Egress is the index of the port that packets leave by.
 	Egress uint16
+	// Tenant is the chain's tenant's part of this worker's time; nil for chains
+	// that have one part together, of which nothing is guaranteed.
+	Tenant *Share
 }
 
 // Config describes a [Worker].

@@ -36,10 +36,10 @@ func handoffRing(workers int) int {
 }
 
 // MaxKept is how many packets one of so many workers may have beside the burst
-// in hand and what lies in its ports: those it holds, and those that others
-// handed to it.
+// in hand and what lies in its ports: those it holds, those whose tenants have
+// to wait, and those that others handed to it.
 func MaxKept(workers int) int {
-	return MaxHeld + maxEarly + (workers-1)*handoffRing(workers)
+	return MaxHeld + maxEarly + MaxQueued + (workers-1)*handoffRing(workers)
 }
 
 // peers are the other workers on the same ports, by index; entries for the
@@ -112,6 +112,12 @@ func (w *Worker) arrived(it *item) {
 // drop drops a packet that is in no burst.
 func (w *Worker) drop(it *item, r packet.Reason) {
 	w.dropEngine(it.frame, r)
+	if l := w.lane(it.meta.Path); l != nil {
+		a := &l.chain.account
+		a.Packets++
+		a.Bytes += uint64(it.frame.Len)
+		a.drop(r)
+	}
 	if w.cfg.Observer != nil {
 		w.cfg.Observer.Dropped(it.meta, r)
 	}

@@ -37,7 +37,7 @@ func TestStalledWorkerKeepsNoMore(t *testing.T) {
 				kept += r.Len()
 			}
 		}
-		if most := MaxKept(workers) - MaxHeld - maxEarly; kept == 0 || kept > most || most > handoffSlots {
+		if most := MaxKept(workers) - MaxHeld - maxEarly - MaxQueued; kept == 0 || kept > most || most > handoffSlots {
 			t.Errorf("%d workers: %d packets wait, at most %d may", workers, kept, most)
 		}
 		if h.engineDrops(packet.ReasonHandoffFull) == 0 {
@@ -54,7 +54,7 @@ func TestStalledWorkerKeepsNoMore(t *testing.T) {
 		}
 		h.finish()
 	}
-	if n := MaxKept(steer.MaxWorkers); n > MaxHeld+maxEarly+steer.MaxWorkers*handoffLeast {
+	if n := MaxKept(steer.MaxWorkers); n > MaxHeld+maxEarly+MaxQueued+steer.MaxWorkers*handoffLeast {
 		t.Errorf("a worker of %d may keep %d packets", steer.MaxWorkers, n)
 	}
 }

@@ -63,7 +63,7 @@ func (w *Worker) letGo(chain, bucket uint16) {
 		it := &m.held[i]
 		if l := w.lanes[it.meta.Path]; l.Chain == chain && it.meta.Bucket == bucket {
 			_ = m.holds.RecordValue(int64(max(now-m.since[i], 1))) // a minute is out of range, and not worth an error
-			w.place(l, it)
+			w.put(l, it)                                           // before those that come from now on, which may have to wait
 			continue
 		}
 		m.held[kept], m.since[kept] = *it, m.since[i]
@@ -80,6 +80,9 @@ func (w *Worker) end() {
 	if t := w.moves.leaving; t != nil {
 		w.moves.leaving = nil
 		w.pack(t)
+	}
+	for _, c := range w.list {
+		w.eachQueued(c, func(*item) bool { return true }, func(it *item) { w.drop(it, packet.ReasonShutdown) })
 	}
 	for i := range w.early.n {
 		w.drop(&w.early.items[i], packet.ReasonShutdown)

@@ -79,6 +79,9 @@ func (w *Worker) turn() int {
 	}
 	w.local.Received += uint64(total)
 	total += w.aside()
+	if w.sched.shares > 1 {
+		total += w.share(total)
+	}
 	if total == 0 {
 		w.tidy()
 	}
@@ -123,6 +126,7 @@ func (w *Worker) finish() {
 		w.runLane(l)
 	}
 	w.active = w.active[:0]
+	w.mark = 0
 	w.transmit()
 }
 

@@ -130,6 +130,7 @@ func (w *Worker) settleMove(t *transfer) {
 		if uint64(w.chains[t.chain].buckets[t.bucket]) < t.want && !(t.forced && w.emptied(t.dueRx, t.dueIn)) {
 			return
 		}
+		w.flushQueue(w.chains[t.chain], t.bucket)
 		t.sending = true
 		t.sendBy = w.clock.Now() + uint64(txPatience)
 		for p, q := range w.tx {
@@ -204,6 +205,7 @@ func (w *Worker) emptied(rx, in []uint64) bool {
 // on the bucket is the other worker's, who holds what is sent after it.
 func (w *Worker) pack(t *transfer) {
 	c := w.chains[t.chain]
+	w.flushQueue(c, t.bucket) // what came late when not all was to come
 	c.buckets[t.bucket] = away
 	t.n, t.at, t.more = 0, 0, false
 	if c.flows != nil {

@@ -9,7 +9,7 @@ import (
 
 // nextHop makes a frame ready to leave by a routed port. When it says false the
 // frame has its fate, which is in o: given to this host, or dropped.
-func (w *Worker) nextHop(f packet.Frame, o *packet.Outcome) bool {
+func (w *Worker) nextHop(a *Account, f packet.Frame, o *packet.Outcome) bool {
 	frame := f.Bytes(w.cfg.Region)
 	reason := packet.ReasonNoRoute
 	switch w.cfg.Routes.Rewrite(int(o.Port), frame, etherPayload(frame)) {
@@ -17,13 +17,14 @@ func (w *Worker) nextHop(f packet.Frame, o *packet.Outcome) bool {
 		return true
 	case route.Local:
 		o.Verdict = packet.Pass
-		w.pass(frame, o)
+		w.pass(a, frame, o)
 		w.cfg.Pool.Put(f.Chunk)
 		return false
 	case route.NoNeighbour:
 		reason = packet.ReasonNoNeighbour
 	}
 	*o = packet.Outcome{Verdict: packet.Drop, Hop: packet.HopEngine, Reason: uint16(reason)}
+	a.drop(reason)
 	w.dropEngine(f, reason)
 	return false
 }

@@ -58,8 +58,18 @@ func (w *Worker) dispatch(it *item) {
 	w.handTo(w.cfg.Owners.Take(c.index, bucket), it)
 }
 
-// place adds a packet whose flow was read to the burst of its path.
+// place takes a packet whose flow may have been read: to be processed now, or
+// when it is its tenant's turn.
 func (w *Worker) place(l *lane, it *item) {
+	if l.chain.share.divert {
+		w.queued(l, it)
+		return
+	}
+	w.put(l, it)
+}
+
+// put adds a packet to the burst of its path.
+func (w *Worker) put(l *lane, it *item) {
 	k := w.add(l, it.frame, &it.meta)
 	if look := l.chain.lookup; look != nil && it.known {
 		look.queries[k] = it.query

@@ -26,6 +26,9 @@ func (w *Worker) sort(frames []packet.Frame) {
 		case c.buckets != nil && m.Flags&odd == 0 && !c.count(m.Bucket):
 			w.foreign(&item{frame: f, meta: m})
 			continue
+		case c.share.divert:
+			w.queued(l, &item{frame: f, meta: m})
+			continue
 		}
 		w.add(l, f, &m)
 	}
@@ -56,6 +59,7 @@ func (w *Worker) add(l *lane, f packet.Frame, m *packet.Meta) int {
 		w.active = append(w.active, l)
 	}
 	l.b.N = k + 1
+	l.bytes += uint64(f.Len)
 	l.b.RxNs[k] = m.RxNs
 	l.b.TimeNs[k] = m.RxNs
 	l.b.Seq[k] = m.Seq
@@ -108,7 +112,9 @@ func (w *Worker) runLane(l *lane) {
 		return // another path of the chain needed the descriptors
 	}
 	c.open = nil
-	w.now = w.clock.Now()
+	if w.now = w.mark; w.now == 0 {
+		w.now = w.clock.Now()
+	}
 	b.NowNs = w.now
 	if w.cfg.Observer != nil {
 		w.cfg.Observer.Received(b)
@@ -133,10 +139,26 @@ func (w *Worker) runLane(l *lane) {
 		w.age(c, b.NowNs, sweep)
 	}
 	w.makeRoom(int(b.N))
+	w.act(l)
+	w.mark = w.clock.Now()
+	w.charge(c.share, w.mark-w.now, uint64(b.N))
+	if rx := b.RxNs[w.local.Turns%uint64(b.N)]; rx != 0 && rx < w.mark {
+		c.account.Latency.record(w.mark - rx)
+	}
+	b.N = 0
+}
+
+// act does what was decided about each packet of a burst.
+func (w *Worker) act(l *lane) {
+	b, a := &l.b, &l.chain.account
+	a.Packets += uint64(b.N)
+	a.Bytes += l.bytes
+	l.bytes = 0
 	region := w.cfg.Region
 	if l.Arena != nil {
 		region = l.Arena
 	}
+	sent := uint64(0)
 	for k := range int(b.N) {
 		o, f := b.Out[k], b.Frames[k]
 		home := f
@@ -146,29 +168,31 @@ func (w *Worker) runLane(l *lane) {
 		switch o.Verdict {
 		case packet.Tx:
 			if int(o.Port) >= len(w.tx) || w.tx[o.Port] == nil {
-				w.refusePort(home, &b.Out[k])
+				w.refusePort(a, home, &b.Out[k])
 				continue
 			}
 			if l.Arena != nil {
 				home.Off, home.Len = f.Off, f.Len
 				copy(home.Bytes(w.cfg.Region), f.Bytes(l.Arena))
 			}
-			if w.cfg.Routed>>o.Port&1 != 0 && !w.nextHop(home, &b.Out[k]) {
+			if w.cfg.Routed>>o.Port&1 != 0 && !w.nextHop(a, home, &b.Out[k]) {
 				continue
 			}
-			w.enqueue(o.Port, home, b, k)
+			w.enqueue(o.Port, home, l, k)
+			sent++
 		case packet.Pass:
-			w.pass(f.Bytes(region), &b.Out[k])
+			w.pass(a, f.Bytes(region), &b.Out[k])
 			w.cfg.Pool.Put(home.Chunk)
 		default:
 			w.local.Dropped++
+			a.outcome(o)
 			w.cfg.Pool.Put(home.Chunk)
 		}
 	}
+	a.Sent += sent
 	if w.cfg.Observer != nil {
 		w.cfg.Observer.Decided(b, region)
 	}
-	b.N = 0
 }
 
 // makeRoom sees to it that n more frames can leave by any port this turn. They
@@ -182,14 +206,15 @@ func (w *Worker) makeRoom(n int) {
 }
 
 // enqueue adds a frame to what leaves by port this turn.
-func (w *Worker) enqueue(port uint16, f packet.Frame, b *packet.Burst, k int) {
-	q := w.tx[port]
+func (w *Worker) enqueue(port uint16, f packet.Frame, l *lane, k int) {
+	q, b := w.tx[port], &l.b
 	if !q.listed {
 		q.listed = true
 		w.filled = append(w.filled, q)
 	}
 	i := q.n & (packet.BurstSize - 1)
 	q.frames[i] = f
+	q.chain[i] = l.chain.index
 	q.rxNs[i] = b.RxNs[k]
 	q.seq[i] = b.Seq[k]
 	q.inPort[i] = b.InPort[k]
@@ -231,6 +256,9 @@ func (w *Worker) transmitPort(q *txQueue) {
 		w.sentNs = append(w.sentNs, q.rxNs[:sent]...)
 	}
 	for i := sent; i < q.n; i++ {
+		a := &w.chains[q.chain[i]].account
+		a.Sent-- // as it seemed
+		a.drop(packet.ReasonTxFull)
 		w.dropEngine(q.frames[i], packet.ReasonTxFull)
 		if w.cfg.Observer != nil {
 			w.cfg.Observer.TxFull(q.seq[i], q.inPort[i])
@@ -240,24 +268,27 @@ func (w *Worker) transmitPort(q *txQueue) {
 }
 
 // pass hands a packet to the kernel's stack, or turns its outcome into a drop.
-func (w *Worker) pass(frame []byte, o *packet.Outcome) {
+func (w *Worker) pass(a *Account, frame []byte, o *packet.Outcome) {
 	if w.cfg.Stack != nil && w.cfg.Stack.Inject(frame) {
 		w.local.Passed++
+		a.Passed++
 		return
 	}
 	*o = packet.Outcome{Verdict: packet.Drop, Hop: packet.HopEngine, Reason: uint16(packet.ReasonStackFull)}
 	w.local.Dropped++
 	w.local.Engine[packet.ReasonStackFull]++
+	a.drop(packet.ReasonStackFull)
 }
 
 // refusePort drops a frame whose egress port is not there: it was removed, or
 // it never could be, and a runner's mistake must not stop the worker.
-func (w *Worker) refusePort(f packet.Frame, o *packet.Outcome) {
+func (w *Worker) refusePort(a *Account, f packet.Frame, o *packet.Outcome) {
 	reason := packet.ReasonBadPort
 	if int(o.Port) < len(w.tx) {
 		reason = packet.ReasonPortGone
 	}
 	*o = packet.Outcome{Verdict: packet.Drop, Hop: packet.HopEngine, Reason: uint16(reason)}
+	a.drop(reason)
 	w.dropEngine(f, reason)
 }
 

@@ -45,9 +45,13 @@ type Worker struct {
 	sentNs []uint64
 	local  Counters
 	now    uint64 // when the last burst was taken
-	early  earlyFragments
-	moves  moving // what has to do with flows that change hands
-	peers  peers  // the other workers of the set
+	// mark is when the burst before ended, of those that are finished one after
+	// the other; else 0.
+	mark  uint64
+	sched schedule
+	early earlyFragments
+	moves moving // what has to do with flows that change hands
+	peers peers  // the other workers of the set
 
 	inbox         inbox
 	polls         []unix.PollFd
@@ -81,6 +85,7 @@ func NewWorker(cfg Config) (*Worker, error) {
 		inbox:    inbox{list: make([]func(), 0, inboxRoom), work: make([]func(), 0, inboxRoom)},
 	}
 	w.moves.setUp(cfg.Owners != nil)
+	w.sched.setUp(cfg.MaxChains)
 	byChain := make(map[uint16][]IndexedPath)
 	for i, p := range cfg.Paths {
 		byChain[p.Chain] = append(byChain[p.Chain], IndexedPath{uint16(i), p})
