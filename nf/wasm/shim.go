@@ -265,6 +265,12 @@ func (s hopStats) read() (raw rawStats) {
 	return raw
 }
 
+// The classes of Latency are those of C.
+var (
+	_ [latencyClasses - C.SFC_LATENCY]byte
+	_ [C.SFC_LATENCY - latencyClasses]byte
+)
+
 // rawStats is struct sfc_stats as words.
 type rawStats [C.sizeof_struct_sfc_stats / 8]uint64
 
@@ -280,4 +286,6 @@ const (
 	statOverruns  = statTraps + 1
 	statTimedNs   = statOverruns + 1
 	statTimedPkts = statTimedNs + 1
+	statTimedMax  = statTimedPkts + 1
+	statLatency   = statTimedMax + 1
 )

@@ -37,6 +37,7 @@
 #define SFC_ERRLEN    512
 #define SFC_LOG_LINES 32
 #define SFC_LOG_BYTES 256
+#define SFC_LATENCY   256
 #define SFC_RECORD_MAX   512u
 #define SFC_RECORDS_SIZE (4u << 20) /* bytes; a power of two */
 
@@ -182,7 +183,8 @@ struct sfc_stats {
 	uint64_t engine[16];           /* packets the engine decided for it, by engine reason */
 	uint64_t skipped;              /* packets passed over by policy open */
 	uint64_t traps, overruns;
-	uint64_t timed_ns, timed_packets;
+	uint64_t timed_ns, timed_packets, timed_max;
+	uint64_t latency[SFC_LATENCY]; /* timed bursts, by latency_class */
 };
 
 /* Flow state under way from the version before, see migrate.c. */

@@ -100,7 +100,9 @@ type FunctionStats struct {
 	Traps, Overruns uint64
 	// NsPerPacket is the mean time of the timed bursts; 0 if none was.
 	NsPerPacket float64
-	State       State
+	// Latency is that of the timed bursts.
+	Latency Latency
+	State   State
 	// Version is that of the manifest in force.
 	Version string
 	// Replacement is how the last replacement stands, nil if there was none.
@@ -133,9 +135,11 @@ func (t *totals) add(v *version) {
 		t.drops, t.counters = map[string]uint64{}, map[string]uint64{}
 	}
 	raw := v.stats.read()
+	longest := max(t.raw[statTimedMax], raw[statTimedMax])
 	for i, n := range raw {
 		t.raw[i] += n
 	}
+	t.raw[statTimedMax] = longest
 	reasons := v.spec.Module.Manifest.DropReasons
 	for k := range reasons {
 		addTo(t.drops, reasons[k], raw[statReasons+k+1])
@@ -201,6 +205,8 @@ func (h *hop) stats() FunctionStats {
 	if n := raw[statTimedPkts]; n > 0 {
 		s.NsPerPacket = float64(raw[statTimedNs]) / float64(n)
 	}
+	s.Latency.MaxNs = raw[statTimedMax]
+	copy(s.Latency.Counts[:], raw[statLatency:])
 	if msg := h.lastFault.Load(); msg != nil {
 		s.LastFault = *msg
 	}
