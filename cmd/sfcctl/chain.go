@@ -17,10 +17,13 @@ import (
 func newChain(e env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "chain",
-		Short:   "Work with chain files",
-		Example: "  sfcctl chain validate edge.yaml",
+		Short:   "Check chain files, and run chains on a daemon",
+		Example: "  sfcctl chain validate edge.yaml\n  sfcctl chain create -f edge.yaml",
 	}
-	cmd.AddCommand(newChainValidate(e))
+	cmd.AddCommand(
+		newChainValidate(e), newChainCreate(e), newChainUpdate(e), newChainGet(e), newChainDescribe(e), newChainList(e),
+		newChainDelete(e), newChainDrain(e),
+	)
 	return cmd
 }
 

@@ -14,9 +14,13 @@ func newNF(e env) *cobra.Command {
 		Short: "Work with network functions",
 		Example: `  sfcctl nf inspect acl.wasm
   sfcctl nf new myfilter
-  sfcctl nf build ./myfilter`,
+  sfcctl nf build ./myfilter
+  sfcctl nf deploy firewall.wasm --version 1.2.0`,
 	}
-	cmd.AddCommand(newNFInspect(e), newNFNew(e), newNFBuild(e), newNFTest(e))
+	cmd.AddCommand(
+		newNFInspect(e), newNFNew(e), newNFBuild(e), newNFTest(e), newNFKeygen(e), newNFSign(e),
+		newNFDeploy(e), newNFList(e), newNFGet(e), newNFDelete(e), newNFAlias(e), newNFPush(e), newNFPull(e),
+	)
 	return cmd
 }
 

@@ -17,8 +17,10 @@ func newRoot(e env) *cobra.Command {
 		Long: `sfcctl works with chains of network functions: YAML files that name functions
 (WebAssembly modules), the packets they shall see and the port these leave on.
 
-The commands that exist need no daemon.`,
-		Example: `  sudo sfcctl replay --chain edge.yaml --in capture.pcap
+Most commands speak to a daemon, sfcd. Those that need none: replay, record,
+testbed, chain validate, and nf inspect, new, build, test, sign and keygen.`,
+		Example: `  sfcctl chain create -f edge.yaml
+  sudo sfcctl replay --chain edge.yaml --in capture.pcap
   sfcctl chain validate edge.yaml
   sfcctl nf inspect acl.wasm
   sfcctl nf build ./myfilter`,
@@ -34,7 +36,11 @@ The commands that exist need no daemon.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{flagError(err), cmd.CommandPath()}
 	})
-	root.AddCommand(newChain(e), newNF(e), newReplay(e), newRecord(e), newTestbed(e))
+	root.AddCommand(
+		newStatus(e), newTenant(e), newNF(e), newPort(e), newChain(e),
+		newTop(e), newFlows(e), newEvents(e), newLogs(e), newTrace(e), newCapture(e), newAudit(e),
+		newReplay(e), newRecord(e), newTestbed(e), newMan(e),
+	)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	finish(root)

@@ -76,6 +76,7 @@ func TestExamplesParse(t *testing.T) {
 	each(root, func(cmd *cobra.Command) {
 		for line := range strings.Lines(cmd.Example) {
 			line, _, _ = strings.Cut(line, " > ")
+			line, _, _ = strings.Cut(line, " | ")
 			words := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "sudo "))
 			found, rest, err := root.Find(words[1:])
 			if err != nil || words[0] != "sfcctl" {
