@@ -151,7 +151,7 @@ func TestCloseKeepsCounters(t *testing.T) {
 		t.Errorf("sequence number %d, %v", seq, err)
 	}
 	for name, err := range map[string]error{
-		"update": s.Update(nil),
+		"update": s.Update(Rules{}),
 		"socket": s.SetSocket(0, 0, 0, 0),
 		"attach": func() error { _, err := s.Attach(0, Auto); return err }(),
 		"mode":   func() error { _, err := s.Mode(0); return err }(),

@@ -241,7 +241,7 @@ func BenchmarkUpdate(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if err := s.Update(table); err != nil {
+				if err := s.Update(Rules{Table: table}); err != nil {
 					b.Fatal(err)
 				}
 			}

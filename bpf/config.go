@@ -5,8 +5,8 @@
 // One [Steering] serves all ports of an engine. Each port has its own copy of
 // the program, specialised when it is loaded: port number, policy, hash key and
 // the shape of the classifier's tables are constants that the verifier folds in.
-// A new table therefore means new programs, exchanged under traffic by
-// [Steering.Update].
+// What fits into these shapes is exchanged under traffic by one store; another
+// shape means new programs. [Steering.Update] does both.
 //
 // A frame that a path claims goes to the socket of the worker that owns its flow.
 // Who owns what is in memory that all programs share with user space
@@ -62,8 +62,15 @@ func (m Mode) String() string {
 type Config struct {
 	// Table classifies the frames of all ports. Nil claims none.
 	Table *classify.Table
-	// Ports are the ports, by port index; at most classify.MaxPorts.
+	// Ports are the ports, by port index; at most classify.MaxPorts. Others may
+	// be added later, all of them if Dynamic.
 	Ports []PortConfig
+	// Dynamic: chains and ports come and go. The programs have room for more
+	// than the table needs, so that another one rarely means other programs.
+	Dynamic bool
+	// MaxChains is how many chains there may be with Dynamic, at most the
+	// constant; 0 means as many as there are.
+	MaxChains int
 	// HashKey is the secret of the flow hash. Random, one per boot: whoever
 	// knows it can make all flows collide.
 	HashKey [2]uint64
@@ -78,8 +85,21 @@ type Config struct {
 	// past its end belong to chain 0.
 	PathChain []uint16
 	// PinBytes is the size of [Steering.PinMemory], as steer.PinsSize says; 0
-	// means DefaultPinBytes. Not used when no chain has pins.
+	// means DefaultPinBytes. Not used when no chain has pins, unless Dynamic.
 	PinBytes int
+}
+
+// Rules say which frames are claimed, by what path and chain. They are plain
+// data.
+type Rules struct {
+	// Table classifies the frames of all ports. Nil claims none.
+	Table *classify.Table
+	// PathChain is the chain of each path of the table, by path index. Paths
+	// past its end belong to chain 0.
+	PathChain []uint16
+	// Pins says which chains have pins, by chain index; those past its end
+	// have none.
+	Pins []bool
 }
 
 // ChainConfig describes one chain.
@@ -97,7 +117,8 @@ type PortConfig struct {
 	// neighbour discovery, no rule matched.
 	Unmatched classify.Policy
 	// Pair is the index of the port that classify.Forward sends to; not used
-	// with other policies.
+	// with other policies. While there is no such port, frames are dropped and
+	// counted as no_pair.
 	Pair int
 }
 
@@ -113,28 +134,45 @@ var (
 	ErrAttached = errors.New("already attached")
 	// ErrOccupied: another XDP program is on the interface.
 	ErrOccupied = errors.New("interface has another XDP program")
+	// ErrGone: the interface of an attached port has vanished, or has moved to
+	// another network namespace; the kernel has taken the program off. See
+	// [Steering.SetPort].
+	ErrGone = errors.New("interface of the port is gone")
+	// ErrDescription: what describes a steering or a view does not fit this
+	// package, or the files that come with it.
+	ErrDescription = errors.New("steering cannot be adopted")
 	// ErrNoNative: native mode was asked for and the driver has none.
 	ErrNoNative = errors.New("no native XDP")
 )
 
 // validate returns what is wrong with the configuration.
 func (c *Config) validate() error {
-	if n := len(c.Ports); n == 0 || n > classify.MaxPorts {
+	if n := len(c.Ports); n == 0 && !c.Dynamic || n > classify.MaxPorts {
 		return fmt.Errorf("%w: %d ports, want 1 to %d", ErrConfig, n, classify.MaxPorts)
 	}
 	if err := c.validateOwners(); err != nil {
 		return err
 	}
 	for i, p := range c.Ports {
-		if p.Ifindex <= 0 {
-			return fmt.Errorf("%w: port %d: interface index %d", ErrConfig, i, p.Ifindex)
+		if err := p.validate(i); err != nil {
+			return err
 		}
-		if p.Unmatched > classify.Drop {
-			return fmt.Errorf("%w: port %d: unknown policy %d", ErrConfig, i, p.Unmatched)
-		}
-		if p.Unmatched == classify.Forward && (p.Pair < 0 || p.Pair >= len(c.Ports) || p.Pair == i) {
+		if p.Unmatched == classify.Forward && !c.Dynamic && p.Pair >= len(c.Ports) {
 			return fmt.Errorf("%w: port %d forwards to port %d: name another of the %d ports", ErrConfig, i, p.Pair, len(c.Ports))
 		}
+	}
+	return nil
+}
+
+// validate returns what is wrong with port i.
+func (p *PortConfig) validate(i int) error {
+	switch {
+	case p.Ifindex <= 0:
+		return fmt.Errorf("%w: port %d: interface index %d", ErrConfig, i, p.Ifindex)
+	case p.Unmatched > classify.Drop:
+		return fmt.Errorf("%w: port %d: unknown policy %d", ErrConfig, i, p.Unmatched)
+	case p.Unmatched == classify.Forward && (p.Pair < 0 || p.Pair >= classify.MaxPorts || p.Pair == i):
+		return fmt.Errorf("%w: port %d forwards to port %d: name another below %d", ErrConfig, i, p.Pair, classify.MaxPorts)
 	}
 	return nil
 }

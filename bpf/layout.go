@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"encoding/binary"
+	"math"
 
 	"sfc/dataplane/classify"
 )
@@ -9,113 +10,147 @@ import (
 // none marks a dimension that no rule looks at: TBL_NONE in steer_consts.h.
 const none = ^uint32(0)
 
-// layout is a classifier's table the way the program reads it.
+// layout says where a table of some shape has what: the constants tbl_*. Offsets
+// are in bytes into a value of map tables.
 type layout struct {
-	// tables is the value of map tables, vectors that of map vectors, one
-	// element of vectorBytes per class.
-	tables, vectors []byte
-	vectorBytes     int
-	// The offsets of each dimension in tables, the constants tbl_*.
-	words                  uint32
+	shape
+	size                   uint32 // of a value of map tables
 	claim, sport, dport    uint32
-	vlan, proto            uint32
+	vlan, proto, ingress   uint32
 	src4, dst4, src6, dst6 uint32
-	src4Steps, dst4Steps   uint32
-	src6Steps, dst6Steps   uint32
-	ingress                []uint16 // class of each port; nil: none
 }
 
-// newLayout lays a table out; claim is what a rule of a path gives a frame. t may
-// be nil: no rules.
-func newLayout(t *classify.Table, claim func(path uint16) uint32) *layout {
-	if t == nil {
-		t = &classify.Table{}
+// bytes of a bound of an address dimension.
+const bound4, bound6 = 4, 16
+
+// layoutOf lays a shape out.
+func layoutOf(s shape) *layout {
+	l := &layout{shape: s}
+	next := func(used bool, bytes int) uint32 {
+		if !used {
+			return none
+		}
+		at := l.size
+		l.size += uint32(bytes+7) &^ 7
+		return at
 	}
-	l := &layout{words: uint32(t.Words), ingress: t.Ingress}
+	search := func(steps, bound int) uint32 {
+		return next(steps >= 0, (1<<max(steps, 0)-1)*bound+(1<<max(steps, 0))*2)
+	}
 	// One entry per bit of the vectors: the verifier does not know that no
 	// vector has a bit without a rule.
-	l.claim = uint32(len(l.tables))
-	l.tables = append(l.tables, make([]byte, t.Words*64*4)...)
-	for i, path := range t.Path {
-		binary.LittleEndian.PutUint32(l.tables[4*i:], claim(path))
-	}
-	l.sport = l.classes(t.SrcPort)
-	l.dport = l.classes(t.DstPort)
-	l.vlan = l.classes(t.VLAN)
-	l.proto = l.classes(t.Proto)
-	l.src4, l.src4Steps = l.search4(&t.Src4)
-	l.dst4, l.dst4Steps = l.search4(&t.Dst4)
-	l.src6, l.src6Steps = l.search6(&t.Src6)
-	l.dst6, l.dst6Steps = l.search6(&t.Dst6)
-	l.align()
-	// The kernel refuses empty maps.
-	if len(l.tables) == 0 {
-		l.tables = make([]byte, 8)
-	}
-	l.vectorBytes = 8 * (1 + t.Words)
-	for _, w := range t.Vectors {
-		l.vectors = binary.LittleEndian.AppendUint64(l.vectors, w)
-	}
-	if len(l.vectors) == 0 {
-		l.vectors = make([]byte, l.vectorBytes)
-	}
+	l.claim = next(true, int(s.Words)*64*4)
+	l.sport = next(s.SrcPort, 2*(classify.NoPort+1))
+	l.dport = next(s.DstPort, 2*(classify.NoPort+1))
+	l.vlan = next(s.VLAN, 2*4096)
+	l.proto = next(s.Proto, 2*256)
+	l.ingress = next(s.Ingress, 2*classify.MaxPorts)
+	l.src4, l.dst4 = search(s.Steps[0], bound4), search(s.Steps[1], bound4)
+	l.src6, l.dst6 = search(s.Steps[2], bound6), search(s.Steps[3], bound6)
+	l.size = max(l.size, 8) // the kernel refuses empty maps
 	return l
 }
 
-// align fills tables up to a multiple of 8 bytes.
-func (l *layout) align() {
-	for len(l.tables)%8 != 0 {
-		l.tables = append(l.tables, 0)
+// vectorBytes is the length of a rule vector.
+func (l *layout) vectorBytes() int { return 8 * (1 + int(l.Words)) }
+
+// classes is how many vectors each table has.
+func (l *layout) classes() int { return max(int(l.Classes), 1) }
+
+// fill lays a table out that fits the shape: the value of map tables, and the
+// elements of map vectors for all classes. claim is what a rule of a path gives
+// a frame.
+func (l *layout) fill(t *classify.Table, claim func(path uint16) uint32) (tables, vectors []byte) {
+	tables = make([]byte, l.size)
+	for i, path := range t.Path {
+		binary.LittleEndian.PutUint32(tables[int(l.claim)+4*i:], claim(path))
 	}
+	vectors = make([]byte, l.classes()*l.vectorBytes())
+	given := len(t.Vectors) / (1 + t.Words)
+	for c := range given {
+		for w, word := range t.Vectors[c*(1+t.Words):][:1+t.Words] {
+			binary.LittleEndian.PutUint64(vectors[c*l.vectorBytes()+8*w:], word)
+		}
+	}
+	any := uint16(given) // the class that every rule agrees with
+	if given < l.classes() {
+		l.putAny(vectors[given*l.vectorBytes():], t.Rules)
+	}
+	direct := func(at uint32, table []uint16, n int) {
+		if at == none {
+			return
+		}
+		for i := range n {
+			class := any
+			if table != nil {
+				class = table[i]
+			}
+			binary.LittleEndian.PutUint16(tables[int(at)+2*i:], class)
+		}
+	}
+	direct(l.sport, t.SrcPort, classify.NoPort+1)
+	direct(l.dport, t.DstPort, classify.NoPort+1)
+	direct(l.vlan, t.VLAN, 4096)
+	direct(l.proto, t.Proto, 256)
+	direct(l.ingress, t.Ingress, classify.MaxPorts)
+	search4 := func(at uint32, steps int, s *classify.Search4) {
+		if at == none {
+			return
+		}
+		for i := range 1<<steps - 1 {
+			b := uint32(math.MaxUint32)
+			if i < len(s.Bounds) {
+				b = s.Bounds[i]
+			}
+			binary.LittleEndian.PutUint32(tables[int(at)+bound4*i:], b)
+		}
+		direct(at+bound4*(1<<steps-1), stretch(s.Class, steps), 1<<steps)
+	}
+	search4(l.src4, l.Steps[0], &t.Src4)
+	search4(l.dst4, l.Steps[1], &t.Dst4)
+	search6 := func(at uint32, steps int, s *classify.Search6) {
+		if at == none {
+			return
+		}
+		for i := range 1<<steps - 1 {
+			b := classify.Addr6{Hi: math.MaxUint64, Lo: math.MaxUint64}
+			if i < len(s.Bounds) {
+				b = s.Bounds[i]
+			}
+			binary.LittleEndian.PutUint64(tables[int(at)+bound6*i:], b.Hi)
+			binary.LittleEndian.PutUint64(tables[int(at)+bound6*i+8:], b.Lo)
+		}
+		direct(at+bound6*(1<<steps-1), stretch(s.Class, steps), 1<<steps)
+	}
+	search6(l.src6, l.Steps[2], &t.Src6)
+	search6(l.dst6, l.Steps[3], &t.Dst6)
+	return tables, vectors
 }
 
-// classes appends a direct table and returns its offset.
-func (l *layout) classes(table []uint16) uint32 {
-	if table == nil {
-		return none
+// stretch repeats the last class of a search up to 2^steps classes, as bounds
+// past the highest address lead there. nil stays nil.
+func stretch(class []uint16, steps int) []uint16 {
+	if class == nil || len(class) == 1<<steps {
+		return class
 	}
-	l.align()
-	at := uint32(len(l.tables))
-	for _, c := range table {
-		l.tables = binary.LittleEndian.AppendUint16(l.tables, c)
+	out := make([]uint16, 1<<steps)
+	n := copy(out, class)
+	for i := n; i < len(out); i++ {
+		out[i] = class[n-1]
 	}
-	return at
+	return out
 }
 
-// search4 appends bounds and classes; steps is the logarithm of their number.
-func (l *layout) search4(s *classify.Search4) (at, steps uint32) {
-	if s.Class == nil {
-		return none, 0
+// putAny writes the vector of all rules.
+func (l *layout) putAny(v []byte, rules int) {
+	var summary uint64
+	for w := 0; w*64 < rules; w++ {
+		word := ^uint64(0)
+		if left := rules - w*64; left < 64 {
+			word = 1<<left - 1
+		}
+		summary |= 1 << w
+		binary.LittleEndian.PutUint64(v[8*(1+w):], word)
 	}
-	l.align()
-	at = uint32(len(l.tables))
-	for _, b := range s.Bounds {
-		l.tables = binary.LittleEndian.AppendUint32(l.tables, b)
-	}
-	return at, l.searchClasses(s.Class)
-}
-
-// search6 is search4 for IPv6.
-func (l *layout) search6(s *classify.Search6) (at, steps uint32) {
-	if s.Class == nil {
-		return none, 0
-	}
-	l.align()
-	at = uint32(len(l.tables))
-	for _, b := range s.Bounds {
-		l.tables = binary.LittleEndian.AppendUint64(l.tables, b.Hi)
-		l.tables = binary.LittleEndian.AppendUint64(l.tables, b.Lo)
-	}
-	return at, l.searchClasses(s.Class)
-}
-
-// searchClasses appends the classes right behind the bounds.
-func (l *layout) searchClasses(class []uint16) (steps uint32) {
-	for _, c := range class {
-		l.tables = binary.LittleEndian.AppendUint16(l.tables, c)
-	}
-	for 1<<steps < len(class) {
-		steps++
-	}
-	return steps
+	binary.LittleEndian.PutUint64(v, summary)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"sfc/dataplane/classify"
 	"sfc/dataplane/steer"
 )
 
@@ -47,10 +48,8 @@ func (c *Config) validateOwners() error {
 	if n := len(c.Chains); n > MaxChains {
 		return fmt.Errorf("%w: %d chains, at most %d are possible", ErrConfig, n, MaxChains)
 	}
-	for path, chain := range c.PathChain {
-		if int(chain) >= max(len(c.Chains), 1) {
-			return fmt.Errorf("%w: path %d belongs to chain %d: there are %d from 0 on", ErrConfig, path, chain, max(len(c.Chains), 1))
-		}
+	if n := c.MaxChains; n < 0 || n > MaxChains || n != 0 && (!c.Dynamic || n < len(c.Chains)) {
+		return fmt.Errorf("%w: room for %d chains, there are %d: want up to %d, and Dynamic", ErrConfig, n, len(c.Chains), MaxChains)
 	}
 	if n := c.PinBytes; n != 0 && (n < minPinBytes || n > maxPinBytes || n%pinBucketBytes != 0) {
 		return fmt.Errorf("%w: %d bytes for pins: choose a multiple of %d from %d to %d", ErrConfig, n, pinBucketBytes, minPinBytes, maxPinBytes)
@@ -62,29 +61,63 @@ func (c *Config) validateOwners() error {
 // a table.
 func pinHomes(buckets uint32) uint32 { return max(buckets, pinReach) - pinReach }
 
-// pinned reports whether any chain has pins.
+// pinned reports whether any chain has pins, or may have.
 func (c *Config) pinned() bool {
 	for _, chain := range c.Chains {
 		if chain.Pins {
 			return true
 		}
 	}
-	return false
+	return c.Dynamic
 }
 
-// chainOf returns the chain of a path.
-func (c *Config) chainOf(path uint16) uint16 {
-	if int(path) < len(c.PathChain) {
-		return c.PathChain[path]
+// rows is how many chains there may be.
+func (c *Config) rows() int { return max(len(c.Chains), c.MaxChains, 1) }
+
+// rules are those to begin with.
+func (c *Config) rules() Rules {
+	r := Rules{Table: c.Table, PathChain: c.PathChain}
+	for _, chain := range c.Chains {
+		r.Pins = append(r.Pins, chain.Pins)
 	}
-	return 0
+	return r
+}
+
+// withDefaults replaces the zero value.
+func (r Rules) withDefaults() Rules {
+	if r.Table == nil {
+		r.Table = &classify.Table{}
+	}
+	return r
+}
+
+// validate returns what is wrong with the rules, which may come from another
+// process, for so many chains.
+func (r *Rules) validate(chains int, pinned bool) error {
+	if err := checkTable(r.Table); err != nil {
+		return err
+	}
+	for path, chain := range r.PathChain {
+		if int(chain) >= chains {
+			return fmt.Errorf("%w: path %d belongs to chain %d: there are %d from 0 on", ErrConfig, path, chain, chains)
+		}
+	}
+	for chain, pins := range r.Pins {
+		if pins && (!pinned || chain >= chains) {
+			return fmt.Errorf("%w: chain %d has pins, and there are %d chains, with memory for pins: %v", ErrConfig, chain, chains, pinned)
+		}
+	}
+	return nil
 }
 
 // claim returns what a rule of a path gives a frame.
-func (c *Config) claim(path uint16) uint32 {
-	chain := c.chainOf(path)
+func (r *Rules) claim(path uint16) uint32 {
+	var chain uint16
+	if int(path) < len(r.PathChain) {
+		chain = r.PathChain[path]
+	}
 	v := uint32(path) | uint32(chain)<<claimChain
-	if c.Chains[chain].Pins {
+	if int(chain) < len(r.Pins) && r.Pins[chain] {
 		v |= claimPins
 	}
 	return v
@@ -111,7 +144,7 @@ func newOwnership(c *Config) (_ *ownership, err error) {
 			err = errors.Join(err, o.close())
 		}
 	}()
-	specs.Owners.MaxEntries = uint32(len(c.Chains) + 1)
+	specs.Owners.MaxEntries = uint32(c.rows() + 1)
 	if o.owners, err = newMap(specs.Owners); err != nil {
 		return nil, err
 	}
@@ -147,7 +180,7 @@ func (o *ownership) close() (err error) {
 }
 
 // OwnerMemory returns the memory for steer.NewOwners, with a row for each chain
-// (one if the configuration has none). The programs of all ports read and count
+// that there may be (one if the configuration has none). The programs of all ports read and count
 // in it, before and after Update; until NewOwners worker 0 owns everything. It
 // is the Steering's, until Close.
 func (s *Steering) OwnerMemory() []byte {
@@ -157,7 +190,7 @@ func (s *Steering) OwnerMemory() []byte {
 }
 
 // PinMemory returns the memory for steer.NewPins, empty at first; nil when no
-// chain has pins. The programs of all ports read it, before and after Update. It
+// chain has pins, nor may have. The programs of all ports read it, before and after Update. It
 // is the Steering's, until Close.
 func (s *Steering) PinMemory() []byte {
 	s.mu.Lock()

@@ -272,7 +272,7 @@ func TestUpdateKeepsOwners(t *testing.T) {
 			t.Errorf("update %d: %d sent to worker %d, want %d", i, n, o.Owner(0, to), want)
 		}
 		rules := append([]classify.Rule{{Path: 9, VLAN: 7 + i, Proto: 6}}, fixtureRules...)
-		if err := s.Update(compile(t, rules)); err != nil {
+		if err := s.Update(Rules{Table: compile(t, rules), PathChain: s.config.PathChain, Pins: s.rules.Pins}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -322,7 +322,7 @@ func TestLargestOwnership(t *testing.T) {
 	for i := range rules {
 		rules[i] = randomRule(rng, i)
 	}
-	if err := s.Update(compile(t, rules)); err != nil { // all dimensions, the longest searches
+	if err := s.Update(Rules{Table: compile(t, rules), PathChain: s.config.PathChain, Pins: s.rules.Pins}); err != nil { // all dimensions, the longest searches
 		t.Fatal(err)
 	}
 	if len(s.PinMemory()) != maxPinBytes {

@@ -3,22 +3,24 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/cilium/ebpf"
 
+	"sfc/dataplane/classify"
 	"sfc/dataplane/packet"
 )
 
-// tableMaps are the maps of one classifier's table, shared by the programs of
-// all ports. The programs hold them too, so they may be closed once those are
-// loaded.
+// tableMaps are the maps of a shape: two tables, of which one counts. The
+// programs of all ports share them.
 type tableMaps struct {
-	layout          *layout
-	tables, vectors *ebpf.Map
+	*layout
+	active, tables, vectors *ebpf.Map
+	slot                    uint64 // which counts
 }
 
-// newTableMaps creates and fills the maps.
-func newTableMaps(l *layout) (_ *tableMaps, err error) {
+// newTableMaps creates the maps, with a table that fits.
+func newTableMaps(l *layout, t *classify.Table, claim func(path uint16) uint32) (_ *tableMaps, err error) {
 	var specs steerSpecs
 	if err := readSpecs(&specs); err != nil {
 		return nil, err
@@ -29,26 +31,51 @@ func newTableMaps(l *layout) (_ *tableMaps, err error) {
 			err = errors.Join(err, m.close())
 		}
 	}()
-	spec := specs.Tables
-	spec.ValueSize = uint32(len(l.tables))
-	spec.Contents = []ebpf.MapKV{{Key: uint32(0), Value: l.tables}}
-	if m.tables, err = newMap(spec); err != nil {
-		return nil, err
+	specs.Tables.ValueSize, specs.Tables.MaxEntries = l.size, 2
+	specs.Vectors.ValueSize, specs.Vectors.MaxEntries = uint32(l.vectorBytes()), uint32(2*l.classes())
+	for _, made := range []struct {
+		to   **ebpf.Map
+		spec *ebpf.MapSpec
+	}{{&m.active, specs.Active}, {&m.tables, specs.Tables}, {&m.vectors, specs.Vectors}} {
+		if *made.to, err = newMap(made.spec); err != nil {
+			return nil, err
+		}
 	}
-	spec = specs.Vectors
-	spec.ValueSize = uint32(l.vectorBytes)
-	spec.MaxEntries = uint32(len(l.vectors) / l.vectorBytes)
-	for i := range spec.MaxEntries {
-		at := int(i) * l.vectorBytes
-		spec.Contents = append(spec.Contents, ebpf.MapKV{Key: i, Value: l.vectors[at : at+l.vectorBytes]})
-	}
-	if m.vectors, err = newMap(spec); err != nil {
-		return nil, err
-	}
-	return m, nil
+	return m, m.put(0, t, claim)
 }
 
-func (m *tableMaps) close() error { return errors.Join(m.tables.Close(), m.vectors.Close()) }
+// put writes a table into a slot that no program looks at.
+func (m *tableMaps) put(slot uint64, t *classify.Table, claim func(path uint16) uint32) error {
+	tables, vectors := m.fill(t, claim)
+	if err := m.tables.Put(uint32(slot), tables); err != nil {
+		return fmt.Errorf("write a table of %d rules: %w", t.Rules, err)
+	}
+	keys := make([]uint32, m.classes())
+	for i := range keys {
+		keys[i] = uint32(slot)*uint32(m.classes()) + uint32(i)
+	}
+	if err := putBatch(m.vectors.FD(), keys, vectors); err != nil {
+		return fmt.Errorf("write the vectors of %d rules: %w", t.Rules, err)
+	}
+	return nil
+}
+
+// turn makes a slot the one that counts.
+func (m *tableMaps) turn(slot uint64) error {
+	if err := m.active.Put(uint32(0), slot); err != nil {
+		return fmt.Errorf("turn to another table: %w", err)
+	}
+	m.slot = slot
+	return nil
+}
+
+// close releases the maps; the programs keep theirs. A nil tableMaps has none.
+func (m *tableMaps) close() error {
+	if m == nil {
+		return nil
+	}
+	return errors.Join(m.active.Close(), m.tables.Close(), m.vectors.Close())
+}
 
 // newMap creates a map; the error names it.
 func newMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
@@ -71,8 +98,34 @@ func readSpecs(specs *steerSpecs) error {
 	return nil
 }
 
-// loadProgram loads the steering program of port i with a table.
-func (s *Steering) loadProgram(i int, t *tableMaps) (*ebpf.Program, error) {
+// loadPrograms loads the program of every port for the tables, on as many cores
+// as there are: the verifier takes its time. The result has nil where s.ports
+// has.
+func (s *Steering) loadPrograms(t *tableMaps) (_ []*ebpf.Program, err error) {
+	progs, errs := make([]*ebpf.Program, len(s.ports)), make([]error, len(s.ports))
+	var wg sync.WaitGroup
+	for i, p := range s.ports {
+		if p != nil {
+			wg.Go(func() { progs[i], errs[i] = s.loadProgram(i, p, t) })
+		}
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, errors.Join(err, closePrograms(progs))
+	}
+	return progs, nil
+}
+
+// closePrograms closes programs that never ran or run no more.
+func closePrograms(progs []*ebpf.Program) (err error) {
+	for _, p := range progs {
+		err = errors.Join(err, p.Close())
+	}
+	return err
+}
+
+// loadProgram loads the steering program of port i for the tables.
+func (s *Steering) loadProgram(i int, p *port, t *tableMaps) (*ebpf.Program, error) {
 	spec, err := loadSteer()
 	if err != nil {
 		return nil, fmt.Errorf("read the steering object: %w", err)
@@ -81,13 +134,12 @@ func (s *Steering) loadProgram(i int, t *tableMaps) (*ebpf.Program, error) {
 	if err := spec.Assign(&specs); err != nil {
 		return nil, fmt.Errorf("read the steering object: %w", err)
 	}
-	if err := s.setConstants(&specs.steerVariableSpecs, i, t.layout); err != nil {
+	if err := s.setConstants(&specs.steerVariableSpecs, i, p, t.layout); err != nil {
 		return nil, err
 	}
-	p := s.ports[i]
 	shared := map[string]*ebpf.Map{
 		steerMapXsks: p.xsks, steerMapPair: p.pair, steerMapCounters: p.counters, steerMapSeq: p.seq,
-		steerMapTables: t.tables, steerMapVectors: t.vectors,
+		steerMapActive: t.active, steerMapTables: t.tables, steerMapVectors: t.vectors,
 		steerMapOwners: s.owners.owners, steerMapPins: s.owners.pins,
 	}
 	for name, m := range shared { // a replacement must look like what it replaces
@@ -102,35 +154,36 @@ func (s *Steering) loadProgram(i int, t *tableMaps) (*ebpf.Program, error) {
 }
 
 // setConstants sets what the program of port i takes for granted.
-func (s *Steering) setConstants(v *steerVariableSpecs, i int, l *layout) error {
-	ingress := none
-	if l.ingress != nil {
-		ingress = uint32(l.ingress[i])
-	}
+func (s *Steering) setConstants(v *steerVariableSpecs, i int, p *port, l *layout) error {
 	var pins uint8
-	if s.config.pinned() {
+	if s.owners.pinMem != nil {
 		pins = 1
+	}
+	steps := [4]uint32{}
+	for k, n := range l.Steps {
+		steps[k] = uint32(max(n, 0))
 	}
 	return errors.Join(
 		v.CfgPort.Set(uint16(i)),
-		v.CfgUnmatched.Set(uint8(s.ports[i].config.Unmatched)),
+		v.CfgUnmatched.Set(uint8(p.config.Unmatched)),
 		v.CfgMaxFrame.Set(uint32(packet.MaxFrame)),
 		v.CfgKey0.Set(s.config.HashKey[0]),
 		v.CfgKey1.Set(s.config.HashKey[1]),
 		v.CfgWorkers.Set(uint32(s.config.Workers)),
-		v.CfgChains.Set(uint32(len(s.config.Chains))),
+		v.CfgChains.Set(uint32(s.config.rows())),
 		v.CfgPins.Set(pins),
 		v.CfgPinHomes.Set(pinHomes(s.owners.pins.MaxEntries())),
-		v.TblWords.Set(l.words),
+		v.TblWords.Set(l.Words),
+		v.TblClasses.Set(uint32(l.classes())),
 		v.TblClaim.Set(l.claim),
 		v.TblSport.Set(l.sport),
 		v.TblDport.Set(l.dport),
 		v.TblVlan.Set(l.vlan),
 		v.TblProto.Set(l.proto),
-		v.TblIngress.Set(ingress),
-		v.TblSrc4.Set(l.src4), v.TblSrc4Steps.Set(l.src4Steps),
-		v.TblDst4.Set(l.dst4), v.TblDst4Steps.Set(l.dst4Steps),
-		v.TblSrc6.Set(l.src6), v.TblSrc6Steps.Set(l.src6Steps),
-		v.TblDst6.Set(l.dst6), v.TblDst6Steps.Set(l.dst6Steps),
+		v.TblIngress.Set(l.ingress),
+		v.TblSrc4.Set(l.src4), v.TblSrc4Steps.Set(steps[0]),
+		v.TblDst4.Set(l.dst4), v.TblDst4Steps.Set(steps[1]),
+		v.TblSrc6.Set(l.src6), v.TblSrc6Steps.Set(steps[2]),
+		v.TblDst6.Set(l.dst6), v.TblDst6Steps.Set(steps[3]),
 	)
 }

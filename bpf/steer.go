@@ -8,8 +8,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 
-	"sfc/dataplane/classify"
 	"sfc/dataplane/steer"
 )
 
@@ -18,10 +18,14 @@ import (
 type Steering struct {
 	mu     sync.Mutex
 	config Config // Table and Ports aside
-	ports  []*port
+	rules  Rules
+	ports  []*port // nil where one was removed
+	table  *tableMaps
 	owners *ownership
 	grace  *grace
-	closed bool
+	// retired is about the slot of table that does not count.
+	retired retirement
+	closed  bool
 }
 
 // port is one port's program and what outlives its replacement.
@@ -32,6 +36,7 @@ type port struct {
 	view                      *counterView
 	link                      link.Link // nil until attached
 	mode                      Mode      // in force, once attached
+	pairedTo                  int       // interface in map pair; 0: none
 }
 
 // Load creates the maps and loads one program per port. Nothing is attached
@@ -60,13 +65,27 @@ func Load(c Config) (_ *Steering, err error) {
 		return nil, err
 	}
 	for i := range c.Ports {
-		p, err := newPort(&c, i)
+		p, err := newPort(c.Ports[i])
 		if err != nil {
 			return nil, fmt.Errorf("port %d: %w", i, err)
 		}
 		s.ports = append(s.ports, p)
 	}
-	progs, err := s.loadPrograms(c.Table)
+	if err := s.pairAll(-1); err != nil {
+		return nil, err
+	}
+	s.rules = s.config.rules().withDefaults()
+	if err := s.rules.validate(s.config.rows(), s.owners.pinMem != nil); err != nil {
+		return nil, err
+	}
+	shape := shapeOf(s.rules.Table)
+	if c.Dynamic {
+		shape = startShape.union(shape.spacious())
+	}
+	if s.table, err = newTableMaps(layoutOf(shape), s.rules.Table, s.rules.claim); err != nil {
+		return nil, err
+	}
+	progs, err := s.loadPrograms(s.table)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +95,8 @@ func Load(c Config) (_ *Steering, err error) {
 	return s, nil
 }
 
-// newPort creates the maps of port i.
-func newPort(c *Config, i int) (_ *port, err error) {
+// newPort creates the maps of a port.
+func newPort(c PortConfig) (_ *port, err error) {
 	var specs steerSpecs
 	if err := readSpecs(&specs); err != nil {
 		return nil, err
@@ -86,7 +105,7 @@ func newPort(c *Config, i int) (_ *port, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("count possible CPUs: %w", err)
 	}
-	p := &port{config: c.Ports[i]}
+	p := &port{config: c}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
@@ -105,44 +124,7 @@ func newPort(c *Config, i int) (_ *port, err error) {
 	if p.view, err = mapCounters(p.counters, p.seq, cpus); err != nil {
 		return nil, err
 	}
-	if p.config.Unmatched == classify.Forward {
-		to := c.Ports[p.config.Pair].Ifindex
-		if err := p.pair.Put(uint32(0), uint32(to)); err != nil {
-			return nil, fmt.Errorf("forward to interface %d: %w", to, err)
-		}
-	}
 	return p, nil
-}
-
-// loadPrograms loads the program of every port with a table.
-func (s *Steering) loadPrograms(t *classify.Table) (_ []*ebpf.Program, err error) {
-	maps, err := newTableMaps(newLayout(t, s.config.claim))
-	if err != nil {
-		return nil, err
-	}
-	var progs []*ebpf.Program
-	defer func() {
-		err = errors.Join(err, maps.close())
-		if err != nil {
-			err = errors.Join(err, closePrograms(progs))
-		}
-	}()
-	for i := range s.ports {
-		prog, err := s.loadProgram(i, maps)
-		if err != nil {
-			return nil, err
-		}
-		progs = append(progs, prog)
-	}
-	return progs, nil
-}
-
-// closePrograms closes programs that never ran or run no more.
-func closePrograms(progs []*ebpf.Program) (err error) {
-	for _, p := range progs {
-		err = errors.Join(err, p.Close())
-	}
-	return err
 }
 
 // at returns port i. The caller holds mu.
@@ -158,7 +140,7 @@ func (s *Steering) at(i int) (*port, error) {
 
 // check returns an error when there is no port i.
 func (s *Steering) check(i int) error {
-	if i < 0 || i >= len(s.ports) {
+	if i < 0 || i >= len(s.ports) || s.ports[i] == nil {
 		return fmt.Errorf("%w: port %d, there are %d from 0 on", ErrNoPort, i, len(s.ports))
 	}
 	return nil
@@ -204,10 +186,17 @@ func (s *Steering) withSocket(port, queue, worker int, do func(m *ebpf.Map, key 
 	return nil
 }
 
-// Close detaches every port and releases everything; Counters and Seq keep
-// their last values, owners and pins are gone: nobody may touch OwnerMemory or
-// PinMemory any more. Calls after the first do nothing.
-func (s *Steering) Close() error {
+// Close detaches every port, whoever else has descriptors of it, and releases
+// everything; Counters and Seq keep their last values, owners and pins are gone:
+// nobody may touch OwnerMemory or PinMemory any more. Calls after the first do
+// nothing.
+func (s *Steering) Close() error { return s.release(true) }
+
+// Leave is Close for who has handed everything over to another process: what is
+// attached stays.
+func (s *Steering) Leave() error { return s.release(false) }
+
+func (s *Steering) release(detach bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -216,9 +205,27 @@ func (s *Steering) Close() error {
 	s.closed = true
 	var err error
 	for _, p := range s.ports {
+		if p == nil {
+			continue
+		}
+		if detach {
+			err = errors.Join(err, p.detach())
+		}
 		err = errors.Join(err, p.close())
 	}
-	return errors.Join(err, s.owners.close(), s.grace.close())
+	err = errors.Join(err, s.retired.wait())
+	return errors.Join(err, s.table.close(), s.owners.close(), s.grace.close())
+}
+
+// detach takes the program off the interface.
+func (p *port) detach() error {
+	if p.link == nil {
+		return nil
+	}
+	if err := p.link.Detach(); err != nil && !errors.Is(err, unix.ENOLINK) {
+		return fmt.Errorf("detach interface %d: %w", p.config.Ifindex, err)
+	}
+	return nil
 }
 
 // close releases the port, in reverse order of acquisition.

@@ -54,6 +54,7 @@ type steerSfcSeq struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	steerMapActive       = "active"
 	steerMapCounters     = "counters"
 	steerMapOwners       = "owners"
 	steerMapPair         = "pair"
@@ -73,6 +74,7 @@ const (
 	steerVarCfgUnmatched = "cfg_unmatched"
 	steerVarCfgWorkers   = "cfg_workers"
 	steerVarTblClaim     = "tbl_claim"
+	steerVarTblClasses   = "tbl_classes"
 	steerVarTblDport     = "tbl_dport"
 	steerVarTblDst4      = "tbl_dst4"
 	steerVarTblDst4Steps = "tbl_dst4_steps"
@@ -138,6 +140,7 @@ type steerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerMapSpecs struct {
+	Active   *ebpf.MapSpec `ebpf:"active"`
 	Counters *ebpf.MapSpec `ebpf:"counters"`
 	Owners   *ebpf.MapSpec `ebpf:"owners"`
 	Pair     *ebpf.MapSpec `ebpf:"pair"`
@@ -162,6 +165,7 @@ type steerVariableSpecs struct {
 	CfgUnmatched *ebpf.VariableSpec `ebpf:"cfg_unmatched"`
 	CfgWorkers   *ebpf.VariableSpec `ebpf:"cfg_workers"`
 	TblClaim     *ebpf.VariableSpec `ebpf:"tbl_claim"`
+	TblClasses   *ebpf.VariableSpec `ebpf:"tbl_classes"`
 	TblDport     *ebpf.VariableSpec `ebpf:"tbl_dport"`
 	TblDst4      *ebpf.VariableSpec `ebpf:"tbl_dst4"`
 	TblDst4Steps *ebpf.VariableSpec `ebpf:"tbl_dst4_steps"`
@@ -198,6 +202,7 @@ func (o *steerObjects) Close() error {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerMaps struct {
+	Active   *ebpf.Map `ebpf:"active"`
 	Counters *ebpf.Map `ebpf:"counters"`
 	Owners   *ebpf.Map `ebpf:"owners"`
 	Pair     *ebpf.Map `ebpf:"pair"`
@@ -210,6 +215,7 @@ type steerMaps struct {
 
 func (m *steerMaps) Close() error {
 	return _SteerClose(
+		m.Active,
 		m.Counters,
 		m.Owners,
 		m.Pair,
@@ -235,6 +241,7 @@ type steerVariables struct {
 	CfgUnmatched *ebpf.Variable `ebpf:"cfg_unmatched"`
 	CfgWorkers   *ebpf.Variable `ebpf:"cfg_workers"`
 	TblClaim     *ebpf.Variable `ebpf:"tbl_claim"`
+	TblClasses   *ebpf.Variable `ebpf:"tbl_classes"`
 	TblDport     *ebpf.Variable `ebpf:"tbl_dport"`
 	TblDst4      *ebpf.Variable `ebpf:"tbl_dst4"`
 	TblDst4Steps *ebpf.Variable `ebpf:"tbl_dst4_steps"`

@@ -7,9 +7,10 @@
 #include "steer_maps.h"
 #include "steer_parse.h"
 
-/* Returns the rule vector of a class. */
-static __always_inline const u64 *vector(u32 class)
+/* Returns the rule vector of a class of the table whose vectors begin at first. */
+static __always_inline const u64 *vector(u32 first, u32 class)
 {
+	class += first;
 	return bpf_map_lookup_elem(&vectors, &class);
 }
 
@@ -81,21 +82,27 @@ __separate int classify(const struct info *in)
 	const u64 *v_src = 0, *v_dst = 0, *v_sport = 0, *v_dport = 0;
 	const u64 *v_proto = 0, *v_vlan = 0, *v_ingress = 0;
 	u64 summary = ~0ULL, word;
-	u32 zero = 0, words = tbl_words, sport, dport, w, rule, bit;
+	u32 zero = 0, slot, first, sport, dport, w, rule, bit;
+	const u64 *turn;
 	const u8 *t;
 
-	if (!in || !words)
+	if (!in || !tbl_words)
 		return -1;
 	sport = in->sport;
 	dport = in->dport;
-	t = bpf_map_lookup_elem(&tables, &zero);
+	turn = bpf_map_lookup_elem(&active, &zero);
+	if (!turn)
+		return -1;
+	slot = *(const volatile u64 *)turn & 1; /* read once: tables change meanwhile */
+	first = slot * tbl_classes;
+	t = bpf_map_lookup_elem(&tables, &slot);
 	if (!t || sport > NO_PORT || dport > NO_PORT)
 		return -1;
 
 /* Looks a dimension's vector up, if it has one. */
 #define DIMENSION(vec, used, class)                                            \
 	if (used) {                                                            \
-		vec = vector(class);                                           \
+		vec = vector(first, class);                                         \
 		if (!vec)                                                      \
 			return -1;                                             \
 		summary &= vec[0];                                             \
@@ -115,7 +122,7 @@ __separate int classify(const struct info *in)
 	DIMENSION(v_sport, tbl_sport != TBL_NONE, u16_at(t, tbl_sport, sport))
 	DIMENSION(v_proto, tbl_proto != TBL_NONE, u16_at(t, tbl_proto, in->proto & 0xff))
 	DIMENSION(v_vlan, tbl_vlan != TBL_NONE, u16_at(t, tbl_vlan, in->vlan & 0x0fff))
-	DIMENSION(v_ingress, tbl_ingress != TBL_NONE, tbl_ingress)
+	DIMENSION(v_ingress, tbl_ingress != TBL_NONE, u16_at(t, tbl_ingress, cfg_port & (MAX_PORTS - 1)))
 #undef DIMENSION
 
 	for (int i = 0; i < MAX_WORDS; i++) {
@@ -123,7 +130,7 @@ __separate int classify(const struct info *in)
 			return -1;
 		w = ctz(summary) & (MAX_WORDS - 1);
 		summary &= summary - 1;
-		if (w >= words)
+		if (w >= tbl_words) /* loaded anew: on the stack the verifier forgets it */
 			return -1;
 		word = ~0ULL;
 		if (v_src)

@@ -19,6 +19,7 @@
 #ifndef MAX_CHAINS
 #define MAX_CHAINS 4096 /* a power of two: bpf.MaxChains */
 #endif
+#define MAX_PORTS 64   /* a power of two: classify.MaxPorts */
 #define MAX_WORKERS 64 /* steer.MaxWorkers */
 #define NO_WORKER 0x10000 /* past every key of map xsks */
 #define BUCKETS 1024   /* steer.Buckets */
@@ -32,9 +33,9 @@
 /* Policies for what no path claims: classify.Policy. */
 enum { POLICY_PASS, POLICY_FORWARD, POLICY_DROP };
 
-/* Every port has its own copy of the program with its own constants, and every
- * table a new one. The verifier knows their values and removes what they rule
- * out: a table without port ranges costs nothing for ports.
+/* Every port has its own copy of the program with its own constants. The verifier
+ * knows their values and removes what they rule out: tables of a shape without
+ * port ranges cost nothing for ports.
  */
 const volatile u16 cfg_port;      /* index of the ingress port */
 const volatile u8 cfg_unmatched;  /* POLICY_* */
@@ -46,18 +47,20 @@ const volatile u32 cfg_chains;   /* the row of owners behind those of chains */
 const volatile u8 cfg_pins;      /* some chain has pins */
 const volatile u32 cfg_pin_homes; /* buckets of map pins that are homes of keys */
 
-/* The shape of the table. Offsets are in bytes into the value of map tables;
- * TBL_NONE marks a dimension that no rule looks at. An address dimension has
- * 2^steps - 1 bounds and then 2^steps classes.
+/* The shape of the tables: what fits into it comes and goes without a new
+ * program. Offsets are in bytes into a value of map tables; TBL_NONE marks a
+ * dimension that no rule looks at. An address dimension has 2^steps - 1 bounds
+ * and then 2^steps classes.
  */
 #define TBL_NONE 0xffffffffU
 const volatile u32 tbl_words; /* per rule vector; 0: no rules */
+const volatile u32 tbl_classes; /* elements of map vectors for each table */
 const volatile u32 tbl_claim; /* of each rule, a u32: see CLAIM_* */
 const volatile u32 tbl_sport;
 const volatile u32 tbl_dport;
 const volatile u32 tbl_vlan;
 const volatile u32 tbl_proto;
-const volatile u32 tbl_ingress; /* the class of this port itself */
+const volatile u32 tbl_ingress;
 const volatile u32 tbl_src4, tbl_src4_steps;
 const volatile u32 tbl_dst4, tbl_dst4_steps;
 const volatile u32 tbl_src6, tbl_src6_steps;

@@ -40,8 +40,19 @@ struct {
 	__type(value, struct sfc_seq);
 } seq SEC(".maps");
 
-/* Classification, from value to class: one value that holds all dimensions, at
- * the offsets tbl_*. Shared by all ports.
+/* Which of the two tables in tables and vectors counts, 0 or 1. All ports share
+ * it: one store gives all of them another table.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} active SEC(".maps");
+
+/* Classification, from value to class: for each table one value that holds all
+ * dimensions, at the offsets tbl_*. Shared by all ports.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -52,7 +63,7 @@ struct {
 } tables SEC(".maps");
 
 /* Classification, from class to rule vector: a summary word, then tbl_words
- * words. Shared by all ports.
+ * words; tbl_classes of them for each table. Shared by all ports.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

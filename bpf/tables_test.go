@@ -184,20 +184,24 @@ func TestLayoutIsAligned(t *testing.T) {
 	for i := range rules {
 		rules[i] = randomRule(rng, i)
 	}
-	l := newLayout(compile(t, rules), func(path uint16) uint32 { return 3*claimPins | uint32(path) })
-	for name, at := range map[string]uint32{"claim": l.claim, "sport": l.sport, "dport": l.dport, "vlan": l.vlan,
-		"proto": l.proto, "src4": l.src4, "dst4": l.dst4, "src6": l.src6, "dst6": l.dst6} {
-		if at%8 != 0 || int(at) >= len(l.tables) {
-			t.Errorf("%s at %d of %d", name, at, len(l.tables))
+	table := compile(t, rules)
+	for _, sh := range []shape{shapeOf(table), startShape.union(shapeOf(table).spacious())} {
+		l := layoutOf(sh)
+		tables, _ := l.fill(table, func(path uint16) uint32 { return 3*claimPins | uint32(path) })
+		for name, at := range map[string]uint32{"claim": l.claim, "sport": l.sport, "dport": l.dport, "vlan": l.vlan,
+			"proto": l.proto, "ingress": l.ingress, "src4": l.src4, "dst4": l.dst4, "src6": l.src6, "dst6": l.dst6} {
+			if at%8 != 0 || int(at) >= len(tables) {
+				t.Errorf("%s at %d of %d", name, at, len(tables))
+			}
+		}
+		for i := range rules {
+			if got := binary.LittleEndian.Uint32(tables[int(l.claim)+4*i:]); got != 3*claimPins|uint32(i) {
+				t.Errorf("rule %d gives %#x", i, got)
+			}
 		}
 	}
-	for i := range rules {
-		if got := binary.LittleEndian.Uint32(l.tables[int(l.claim)+4*i:]); got != 3*claimPins|uint32(i) {
-			t.Errorf("rule %d gives %#x", i, got)
-		}
-	}
-	empty := newLayout(nil, nil)
-	if empty.words != 0 || empty.src4 != none || len(empty.tables) == 0 || len(empty.vectors) == 0 {
+	empty := layoutOf(shapeOf(&classify.Table{}))
+	if empty.Words != 0 || empty.src4 != none || empty.size == 0 || empty.vectorBytes() == 0 {
 		t.Errorf("layout of no rules: %+v", empty)
 	}
 }

@@ -45,7 +45,7 @@ func TestUpdateUnderTraffic(t *testing.T) {
 	waitFor(t, "traffic", func() bool { return counters(t, s, 0).NoPath > 0 })
 	for i := range 12 {
 		table := []*classify.Table{nil, all, many}[i%3]
-		if err := s.Update(table); err != nil {
+		if err := s.Update(Rules{Table: table}); err != nil {
 			t.Error(err)
 			break
 		}
@@ -84,7 +84,7 @@ func TestUpdateThatFailsIsTakenBack(t *testing.T) {
 	w.attachBoth(t, s)
 	idA, idB := attachedID(t, w, w.nearA.Index), attachedID(t, w, w.nearB.Index)
 	broken := errors.New("broken")
-	progs, err := s.loadPrograms(compile(t, fixtureRules))
+	progs, err := programsFor(s, compile(t, fixtureRules))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestUpdateThatFailsIsTakenBack(t *testing.T) {
 		t.Errorf("the old table claims nothing, the action is %d", action)
 	}
 	// And when even that fails, the port has the program that it really runs.
-	if progs, err = s.loadPrograms(compile(t, fixtureRules)); err != nil {
+	if progs, err = programsFor(s, compile(t, fixtureRules)); err != nil {
 		t.Fatal(err)
 	}
 	calls = 0
@@ -123,7 +123,17 @@ func TestUpdateThatFailsIsTakenBack(t *testing.T) {
 		return err
 	})
 	// A later update succeeds.
-	if err := s.Update(nil); err != nil {
+	if err := s.Update(Rules{}); err != nil {
 		t.Error(err)
 	}
+}
+
+// programsFor loads the programs of a table, to be exchanged.
+func programsFor(s *Steering, table *classify.Table) ([]*ebpf.Program, error) {
+	maps, err := newTableMaps(layoutOf(shapeOf(table)), table, (&Rules{}).claim)
+	if err != nil {
+		return nil, err
+	}
+	defer maps.close()
+	return s.loadPrograms(maps)
 }
