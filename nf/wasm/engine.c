@@ -124,8 +124,28 @@ static void *tick(void *arg)
 	return NULL;
 }
 
+/* Takes a line of what a tenant's functions may write: at most a second's worth
+ * at once. */
+static bool log_allowed(struct sfc_log_quota *q, uint64_t now)
+{
+	const uint64_t second = 1000000000u;
+	uint64_t cost = atomic_load_explicit(&q->cost_ns, memory_order_relaxed);
+	if (!cost)
+		return true;
+	uint64_t paid = atomic_load_explicit(&q->paid_until, memory_order_relaxed), from;
+	do {
+		from = paid > now ? paid : now;
+		if (from + cost > now + second) {
+			atomic_fetch_add_explicit(&q->suppressed, 1, memory_order_relaxed);
+			return false;
+		}
+	} while (!atomic_compare_exchange_weak_explicit(&q->paid_until, &paid, from + cost, memory_order_relaxed,
+		memory_order_relaxed));
+	return true;
+}
+
 /* sfc.log(level i32, ptr i32, len i32): 10 lines a second on average, 20 at
- * once; longer lines are cut; a range outside memory logs nothing. */
+ * once, as long as the tenant's other functions leave some; longer lines are cut; a range outside memory logs nothing. */
 static wasm_trap_t *log_line(void *env, wasmtime_caller_t *caller, wasmtime_val_raw_t *args, size_t n)
 {
 	(void)env;
@@ -144,7 +164,7 @@ static wasm_trap_t *log_line(void *env, wasmtime_caller_t *caller, wasmtime_val_
 		return NULL;
 	}
 	l->tokens_ns -= cost;
-	if (inst->mem == NULL || (uint64_t)ptr + len > inst->mem->size) {
+	if (inst->mem == NULL || (uint64_t)ptr + len > inst->mem->size || !log_allowed(l->quota, now)) {
 		atomic_fetch_add_explicit(&l->suppressed, 1, memory_order_relaxed);
 		return NULL;
 	}

@@ -53,7 +53,8 @@ type Hop struct {
 
 // GroupOptions configure a [Group]. The zero value selects the defaults.
 type GroupOptions struct {
-	// Tenant owns the functions; those of one tenant share scrap memory.
+	// Tenant owns the functions; those of one tenant share scrap memory
+	// and limits: see SetTenant.
 	Tenant string
 	// Path and Worker are told to the functions through the control page.
 	Path, Worker uint32
@@ -128,13 +129,13 @@ func (o GroupOptions) withDefaults() GroupOptions {
 // any other goroutine; Stats may be called by anyone; Close is called when the
 // worker has stopped.
 type Group struct {
-	c     chain
-	all   order // every function, as given
-	hops  []*hop
-	opts  GroupOptions
-	rt    *Runtime
-	mem   Memory
-	scrap *arena.Region
+	c      chain
+	all    order // every function, as given
+	hops   []*hop
+	opts   GroupOptions
+	rt     *Runtime
+	mem    Memory
+	tenant *tenant
 	// binder is what functions give their flows with; nil: nothing.
 	binder *binder
 
@@ -164,7 +165,7 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 	if err := checkGroup(mem, hops, opts); err != nil {
 		return nil, err
 	}
-	scrap, err := rt.scrap(opts.Tenant)
+	owner, err := rt.enter(opts.Tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -175,17 +176,18 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 	g := &Group{
 		c:    newChain(mem.Control.Bytes(), mem.Frames.Bytes(), opts.Egress, len(hops), uint64(opts.TimeEvery)),
 		all:  everyHop(len(hops)),
-		opts: opts, rt: rt, mem: mem, scrap: scrap,
+		opts: opts, rt: rt, mem: mem, tenant: owner,
 		records: newExporter(opts.Records),
 	}
 	defer func() {
 		if err != nil {
-			g.freeAll() // with log lines, which may say why
+			// With log lines, which may say why.
+			err = errors.Join(err, g.freeAll())
 		}
 	}()
 	g.openBinder()
 	for i, spec := range hops {
-		h := &hop{name: spec.Name, index: i, runLog: newLogRing()}
+		h := &hop{name: spec.Name, index: i, runLog: newLogRing(owner.log)}
 		g.hops = append(g.hops, h)
 		g.c.setBudget(i, opts.Budget)
 		v, err := g.newVersion(h, spec, nil, false)
@@ -289,20 +291,20 @@ func (g *Group) Tick(nowNs uint64) {
 
 // Close stops the group's goroutine and frees every instance. It may be called
 // again.
-func (g *Group) Close() error {
+func (g *Group) Close() (err error) {
 	g.closing.Do(func() {
 		g.preparing.Lock()
 		defer g.preparing.Unlock()
 		g.closed = true
 		g.janitor.stop()
 		g.records.stop()
-		g.freeAll()
+		err = g.freeAll()
 	})
-	return nil
+	return err
 }
 
 // freeAll frees every version of every function, whatever it waits for.
-func (g *Group) freeAll() {
+func (g *Group) freeAll() error {
 	g.mu.Lock()
 	hops, replacements := g.hops, g.replacements
 	g.hops, g.replacements = nil, nil
@@ -323,6 +325,7 @@ func (g *Group) freeAll() {
 	g.records.close()
 	g.c.close()
 	g.closeBinder()
+	return g.rt.leave(g.tenant)
 }
 
 // Errors that a path's functions cause when they are made.

@@ -50,9 +50,15 @@ func TestHostileModules(t *testing.T) {
 		t.Fatalf("%d modules found: %v", len(files), err)
 	}
 	rt := openRuntime(t)
-	if _, err := rt.scrap("hostile"); err != nil { // one per tenant, kept until the runtime closes
+	owner, err := rt.enter("hostile") // keeps the tenant's scrap until the end
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() {
+		if err := rt.leave(owner); err != nil {
+			t.Error(err)
+		}
+	}()
 	for _, path := range files {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			gate.Leaks(t)
@@ -302,11 +308,7 @@ func (h *hostile) checkMemory(t *testing.T) {
 func (h *hostile) resident(t *testing.T) int {
 	t.Helper()
 	shared := 0
-	scrap, err := h.rt.scrap("hostile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range []*arena.Region{scrap, h.mem.Control, h.mem.Frames} {
+	for _, r := range []*arena.Region{h.rt.tenants["hostile"].scrap, h.mem.Control, h.mem.Frames} {
 		var st unix.Stat_t
 		if err := unix.Fstat(r.FD(), &st); err != nil {
 			t.Fatal(err)

@@ -1,7 +1,6 @@
 package wasm
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/bytecodealliance/wasmtime-go/v39"
 
-	"sfc/dataplane/arena"
 	"sfc/nf"
 )
 
@@ -38,16 +36,16 @@ type Options struct {
 }
 
 // Runtime is the engine that guests run in, one per process. It owns the
-// compiler, the epoch ticker and the scrap memory of every tenant; Close it
+// compiler, the epoch ticker and the accounts of tenants; Close it
 // after every Module and Group made from it.
 type Runtime struct {
 	eng      *engine
 	compiler *wasmtime.Engine // nil without a compiler
 	opts     Options
 
-	mu     sync.Mutex
-	scraps map[string]*arena.Region // by tenant
-	closed bool
+	mu      sync.Mutex
+	tenants map[string]*tenant // by name
+	closed  bool
 }
 
 // Open starts the runtime. Call it once and early: Wasmtime installs signal
@@ -72,7 +70,7 @@ func Open(opts Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wasm: %w", err)
 	}
-	rt := &Runtime{eng: eng, opts: opts, scraps: make(map[string]*arena.Region)}
+	rt := &Runtime{eng: eng, opts: opts, tenants: make(map[string]*tenant)}
 	if !opts.NoCompiler {
 		rt.compiler = newCompiler()
 	}
@@ -105,24 +103,9 @@ func (rt *Runtime) Close() error {
 	if rt.compiler != nil {
 		rt.compiler.Close()
 	}
-	var errs []error
-	for _, r := range rt.scraps {
-		errs = append(errs, r.Close())
+	for _, t := range rt.tenants {
+		t.log.close() // no group is left
 	}
-	return errors.Join(errs...)
-}
-
-// scrap returns the tenant's scrap memory, made at first use.
-func (rt *Runtime) scrap(tenant string) (*arena.Region, error) {
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
-	if r := rt.scraps[tenant]; r != nil {
-		return r, nil
-	}
-	r, err := arena.Open("scrap", rt.opts.ScrapBytes, arena.Options{Sparse: true})
-	if err != nil {
-		return nil, err
-	}
-	rt.scraps[tenant] = r
-	return r, nil
+	clear(rt.tenants)
+	return nil
 }

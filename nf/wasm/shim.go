@@ -102,7 +102,11 @@ func newLayout(e *engine, mem Memory, scrap *arena.Region, state *slots, stackTo
 func (l layout) close() { C.sfc_layout_delete(l.c) }
 
 // instance is one guest. Calls into it must not overlap.
-type instance struct{ c *C.struct_sfc_instance }
+type instance struct {
+	c     *C.struct_sfc_instance
+	owner *tenant // whose account has bytes for it
+	bytes int64
+}
 
 // fault is how a guest's call ended badly.
 type fault int
@@ -134,7 +138,12 @@ func (i *instance) configure(json []byte, budget time.Duration) (code int32, f f
 	return int32(c), fault(rc), msg.String()
 }
 
-func (i *instance) close() { C.sfc_instance_delete(i.c) }
+func (i *instance) close() {
+	C.sfc_instance_delete(i.c)
+	if i.owner != nil {
+		i.owner.releaseInstance(i.bytes)
+	}
+}
 
 // memory returns n bytes of the guest's linear memory from address addr, as
 // the host sees them. Valid until close.
@@ -153,8 +162,10 @@ func (i *instance) counters() *[nf.NumCounters]uint64 {
 // logRing holds lines written by sfc.log until they are read.
 type logRing struct{ c *C.struct_sfc_log }
 
-func newLogRing() *logRing {
-	return &logRing{(*C.struct_sfc_log)(C.calloc(1, C.sizeof_struct_sfc_log))}
+func newLogRing(q logQuota) *logRing {
+	c := (*C.struct_sfc_log)(C.calloc(1, C.sizeof_struct_sfc_log))
+	c.quota = q.c
+	return &logRing{c}
 }
 
 func (l *logRing) close() { C.free(unsafe.Pointer(l.c)) }

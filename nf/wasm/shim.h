@@ -105,6 +105,13 @@ struct sfc_trace { /* packet.HopTrace */
 
 struct sfc_control { uint32_t abi, burst; uint64_t now_ns; uint32_t path, worker, ports, chunk_len; };
 
+/* How many lines the functions of a tenant may write together; any thread. */
+struct sfc_log_quota {
+	_Atomic uint64_t cost_ns;    /* of a line; 0: nothing */
+	_Atomic uint64_t paid_until; /* the clock's time up to which lines were taken */
+	_Atomic uint64_t suppressed;
+};
+
 /* Lines a guest wrote with sfc.log. One producer (the thread that runs the
  * guest), one consumer (Go). It outlives the instances of its function. */
 struct sfc_log {
@@ -112,6 +119,7 @@ struct sfc_log {
 	_Atomic uint64_t suppressed; /* lines over the rate or the ring */
 	uint64_t tokens_ns;          /* token bucket, in ns of credit */
 	uint64_t last_ns;
+	struct sfc_log_quota *quota;
 	struct { uint8_t level; uint16_t len; char text[SFC_LOG_BYTES]; } line[SFC_LOG_LINES];
 };
 

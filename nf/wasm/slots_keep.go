@@ -84,7 +84,7 @@ func (o *GroupOptions) dir(function string) string {
 
 // openSlots makes the slots of a function, or finds those that were kept when
 // adopt is set; nil when it keeps no flow state.
-func openSlots(spec Hop, o *GroupOptions, adopt bool) (*slots, error) {
+func openSlots(spec Hop, o *GroupOptions, owner *tenant, adopt bool) (_ *slots, err error) {
 	size, flows := spec.Module.Manifest.FlowState(spec.Config), o.Flows
 	switch most := (nf.DataStart - nf.SlotsStart) / max(size, 1); {
 	case size == 0:
@@ -95,10 +95,18 @@ func openSlots(spec Hop, o *GroupOptions, adopt bool) (*slots, error) {
 		return nil, fmt.Errorf("function %s keeps %d bytes per flow: %d flows do not fit its window, at most %d do", spec.Name, size, flows, most)
 	}
 	layout := spec.Module.Manifest.StateLayout(spec.Config)
-	s := &slots{store: o.Slots.Store, bytes: size, layout: layoutID(layout)}
+	s := &slots{store: o.Slots.Store, owner: owner, bytes: size, layout: layoutID(layout)}
 	stem := fmt.Sprintf("%s%016x.", o.dir(spec.Name), layoutID(fmt.Sprintf("%s, %d flows", layout, flows)))
 	page := os.Getpagesize()
 	data := (size*flows + page - 1) / page * page
+	if err := owner.claim("flow state of function "+spec.Name, &owner.used.SlotBytes, int64(data)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			owner.release(&owner.used.SlotBytes, int64(data))
+		}
+	}()
 	if adopt && s.adopt(stem, data) {
 		return s, nil
 	}
@@ -185,6 +193,7 @@ func (s *slots) leave(other *slots) {
 // close unmaps the slots, and forgets them if they are of use to nobody.
 func (s *slots) close() error {
 	idle := s.turn() == 0
+	s.owner.release(&s.owner.used.SlotBytes, int64(len(s.mem)))
 	err := s.region.Close()
 	if idle {
 		err = errors.Join(err, s.store.Forget(s.name))

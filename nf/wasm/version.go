@@ -75,6 +75,7 @@ type version struct {
 // instances and, where layouts are equal, versions.
 type slots struct {
 	store   keep.Store
+	owner   *tenant
 	name    string // in the store
 	region  *arena.Region
 	mem     []byte // of region: the slots
@@ -110,17 +111,17 @@ func (g *Group) newVersion(h *hop, spec Hop, like *version, same bool) (_ *versi
 	v := &version{spec: spec, hop: h, spares: make(chan *instance, g.opts.Spares+1)}
 	if same {
 		v.slots = like.slots
-	} else if v.slots, err = openSlots(spec, &g.opts, like == nil && g.opts.Slots.Adopt); err != nil {
+	} else if v.slots, err = openSlots(spec, &g.opts, g.tenant, like == nil && g.opts.Slots.Adopt); err != nil {
 		return nil, err
 	}
-	v.stats, v.configLog = newHopStats(), newLogRing()
+	v.stats, v.configLog = newHopStats(), newLogRing(g.tenant.log)
 	spec.Module.retain()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if like != nil && like.shape.module == spec.Module && like.slots == v.slots {
 		v.shape = like.shape
 	} else {
-		v.shape = &shape{module: spec.Module, slots: v.slots, layout: newLayout(g.rt.eng, g.mem, g.scrap, v.slots,
+		v.shape = &shape{module: spec.Module, slots: v.slots, layout: newLayout(g.rt.eng, g.mem, g.tenant.scrap, v.slots,
 			nf.StackTop(spec.Module.Info), nf.DataStart+uint64(g.rt.opts.Limits.WithDefaults().PrivateBytes))}
 	}
 	v.hold()
@@ -169,10 +170,16 @@ func (g *Group) fill(v *version) error {
 // spawn makes one configured instance.
 func (g *Group) spawn(v *version) (*instance, error) {
 	tables, name := g.rt.opts.Limits.WithDefaults().TableElements, v.hop.name
+	bytes, err := g.tenant.claimInstance(name, v.spec.Module.Info)
+	if err != nil {
+		return nil, err
+	}
 	inst, f, msg := g.rt.eng.instantiate(v.spec.Module.code, v.shape.layout, v.configLog, g.opts.ConfigureBudget, tables)
 	if f != faultNone {
+		g.tenant.releaseInstance(bytes)
 		return nil, fmt.Errorf("%w: function %s: instantiate: %s", f.sentinel(), name, msg)
 	}
+	inst.owner, inst.bytes = g.tenant, bytes
 	code, f, msg := inst.configure(v.spec.Config, g.opts.ConfigureBudget)
 	if f != faultNone {
 		inst.close()
@@ -184,6 +191,10 @@ func (g *Group) spawn(v *version) (*instance, error) {
 		default:
 			return nil, fmt.Errorf("%w: function %s: sfc_configure: %s", f.sentinel(), name, msg)
 		}
+	}
+	if err := inst.claimGrowth(name); err != nil {
+		inst.close()
+		return nil, err
 	}
 	inst.setLog(v.hop.runLog)
 	g.records.attach(v.hop, v.spec.Module.Manifest, inst)
