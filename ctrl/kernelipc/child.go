@@ -6,9 +6,12 @@ import "time"
 // way.
 const (
 	// MethodStop makes a child end in order: the data plane stops at a burst
-	// boundary, with everything of its flows in what is kept. It ends itself
-	// after it answered. None -> None
+	// boundary, with everything of its flows in what is kept. The answer says
+	// that it was heard, exit status 0 that it was done. None -> None
 	MethodStop = "child.stop"
+	// MethodAdopt is what a new supervisor says to a data plane that an earlier
+	// one started. None -> Adopted
+	MethodAdopt = "child.adopt"
 	// MethodStart makes the data plane take over what is kept and run. It is
 	// told when its predecessor is gone. Start -> None
 	MethodStart = "child.start"
@@ -31,6 +34,16 @@ type Start struct {
 	Began time.Time
 }
 
+// Adopted is how a data plane is that has lost its supervisor.
+type Adopted struct {
+	// Started: it was told to take over. One that was not waits as the
+	// replacement of another one.
+	Started bool
+	// Ready: it forwards.
+	Ready bool
+	Start Start
+}
+
 // Peer says who is at the other end of a socket: a child's role.
 type Peer struct{ Role string }
 
@@ -39,6 +52,16 @@ const (
 	RoleDataplane = "dataplane"
 	RoleControl   = "control"
 	RoleCompile   = "compile"
+)
+
+// Descriptors that children begin with.
+const (
+	// SocketFD is the connection to the supervisor.
+	SocketFD = 3
+	// FoundFD is a bound unix socket. The data plane listens there for the
+	// supervisor that comes after its own; so it is the data plane that the
+	// kernel names as peer (SO_PEERCRED).
+	FoundFD = 4
 )
 
 // Status is how the supervisor's children are.

@@ -118,8 +118,9 @@ type Socket struct {
 	Grant []byte
 }
 
-// RemovePort detaches a port. Its sockets are closed and forgotten: nobody may
-// use them any more.
+// RemovePort detaches a port. The supervisor gives up its hold on the sockets
+// and forgets them; the data plane closes its own afterwards, and then their
+// chunks are free.
 type RemovePort struct{ Index int }
 
 // Update replaces what packets are classified by, all ports at once as seen by
