@@ -12,8 +12,8 @@ import (
 )
 
 // Attach puts the program on the port's interface and returns the mode really
-// in force. The link is the process's own: the program goes when the process
-// does. Attach never replaces a program that is there.
+// in force. The program goes when no process has the link any more (see
+// [Steering.Export]), or when the interface vanishes. Attach never replaces a program that is there.
 func (s *Steering) Attach(port int, mode Mode) (inForce Mode, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -21,9 +21,13 @@ func (s *Steering) Attach(port int, mode Mode) (inForce Mode, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if p.gone() {
+		return 0, fmt.Errorf("port %d: %w: give it another with SetPort", port, ErrGone)
+	}
 	if p.link != nil {
 		return 0, fmt.Errorf("port %d: %w", port, ErrAttached)
 	}
+	s.generation++
 	p.link, p.mode, err = attach(p.prog, p.config.Ifindex, mode)
 	if err != nil {
 		return 0, fmt.Errorf("attach port %d: %w", port, err)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"iter"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"sfc/dataplane/packet"
@@ -76,6 +75,9 @@ func (s *Steering) Seq(port int) (uint32, error) {
 	return s.ports[port].view.seq(), nil
 }
 
+// Sizes of struct sfc_counters and struct sfc_seq in steer_meta.h.
+const countersBytes, seqBytes = 128, 64
+
 // counterView is the mapping of a port's counter maps into our memory.
 type counterView struct {
 	slots, next []byte // nil once closed
@@ -84,13 +86,13 @@ type counterView struct {
 	lastSeq     uint32
 }
 
-// mapCounters maps the counters of one port.
-func mapCounters(counters, seq *ebpf.Map, cpus int) (_ *counterView, err error) {
+// mapCounters maps the counters of one port, by the descriptors of its maps.
+func mapCounters(counters, seq, cpus int) (_ *counterView, err error) {
 	v := &counterView{cpus: cpus}
-	if v.slots, err = mapValues(counters, unix.PROT_READ); err != nil {
+	if v.slots, err = mapMemory("counters", counters, cpus*countersBytes, unix.PROT_READ); err != nil {
 		return nil, err
 	}
-	if v.next, err = mapValues(seq, unix.PROT_READ); err != nil {
+	if v.next, err = mapMemory("seq", seq, seqBytes, unix.PROT_READ); err != nil {
 		return nil, errors.Join(err, unix.Munmap(v.slots))
 	}
 	return v, nil

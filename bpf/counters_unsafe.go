@@ -5,17 +5,16 @@ import (
 	"sync/atomic"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
-// mapValues maps the values of an array map made with BPF_F_MMAPABLE, for the
-// given protection, unix.PROT_*.
-func mapValues(m *ebpf.Map, prot int) ([]byte, error) {
-	n := int(m.MaxEntries()) * int(m.ValueSize())
-	mem, err := unix.Mmap(m.FD(), 0, n, prot, unix.MAP_SHARED)
+// mapMemory maps n bytes of the values of an array map made with
+// BPF_F_MMAPABLE, for the given protection, unix.PROT_*. The kernel refuses more
+// bytes than there are. It needs the descriptor and no capability.
+func mapMemory(name string, fd, n, prot int) ([]byte, error) {
+	mem, err := unix.Mmap(fd, 0, n, prot, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("map %d bytes of %s: %w", n, m, err)
+		return nil, fmt.Errorf("map %d bytes of %s: %w", n, name, err)
 	}
 	return mem, nil
 }

@@ -21,7 +21,7 @@ func slowProgram(t *testing.T) (*ebpf.Program, []byte) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.Close() })
-	mem, err := mapValues(m, unix.PROT_READ|unix.PROT_WRITE)
+	mem, err := mapMemory("words", m.FD(), 16, unix.PROT_READ|unix.PROT_WRITE)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -148,21 +148,22 @@ func newOwnership(c *Config) (_ *ownership, err error) {
 	if o.owners, err = newMap(specs.Owners); err != nil {
 		return nil, err
 	}
-	if o.ownerMem, err = mapValues(o.owners, unix.PROT_READ|unix.PROT_WRITE); err != nil {
-		return nil, err
-	}
 	if c.pinned() {
 		specs.Pins.MaxEntries = uint32(c.PinBytes / pinBucketBytes)
 	}
 	if o.pins, err = newMap(specs.Pins); err != nil {
 		return nil, err
 	}
-	if c.pinned() {
-		if o.pinMem, err = mapValues(o.pins, unix.PROT_READ|unix.PROT_WRITE); err != nil {
-			return nil, err
-		}
+	return o, o.mapAll(c.pinned())
+}
+
+// mapAll maps the memory.
+func (o *ownership) mapAll(pinned bool) (err error) {
+	o.ownerMem, err = mapMemory(fileOwners, o.owners.FD(), steer.OwnersSize(int(o.owners.MaxEntries())-1), unix.PROT_READ|unix.PROT_WRITE)
+	if err == nil && pinned {
+		o.pinMem, err = mapMemory(filePins, o.pins.FD(), int(o.pins.MaxEntries())*pinBucketBytes, unix.PROT_READ|unix.PROT_WRITE)
 	}
-	return o, nil
+	return err
 }
 
 // close unmaps and releases the memory. A nil ownership has none.

@@ -30,7 +30,7 @@ func (s *Steering) AddPort(c PortConfig) (index int, err error) {
 	if err := c.validate(index); err != nil {
 		return 0, err
 	}
-	p, err := newPort(c)
+	p, err := newPort(c, s.cpus)
 	if err != nil {
 		return 0, fmt.Errorf("port %d: %w", index, err)
 	}
@@ -52,6 +52,7 @@ func (s *Steering) AddPort(c PortConfig) (index int, err error) {
 		s.ports = before
 		return 0, err
 	}
+	s.generation++
 	return index, nil
 }
 
@@ -64,6 +65,7 @@ func (s *Steering) RemovePort(index int) error {
 	if err != nil {
 		return err
 	}
+	s.generation++
 	err = p.detach()
 	s.ports[index] = nil
 	return errors.Join(err, s.pairAll(index), p.close())
@@ -83,6 +85,7 @@ func (s *Steering) SetPort(index int, c PortConfig) (err error) {
 	if err := c.validate(index); err != nil {
 		return err
 	}
+	s.generation++
 	was := p.config
 	p.config = c
 	defer func() {

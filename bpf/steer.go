@@ -24,8 +24,10 @@ type Steering struct {
 	owners *ownership
 	grace  *grace
 	// retired is about the slot of table that does not count.
-	retired retirement
-	closed  bool
+	retired    retirement
+	generation uint64
+	cpus       int // possible ones
+	closed     bool
 }
 
 // port is one port's program and what outlives its replacement.
@@ -51,7 +53,11 @@ func Load(c Config) (_ *Steering, err error) {
 	if err := checkKernel(requirements); err != nil {
 		return nil, err
 	}
-	s := &Steering{config: c}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count possible CPUs: %w", err)
+	}
+	s := &Steering{config: c, cpus: cpus}
 	s.config.withDefaults()
 	defer func() {
 		if err != nil {
@@ -65,7 +71,7 @@ func Load(c Config) (_ *Steering, err error) {
 		return nil, err
 	}
 	for i := range c.Ports {
-		p, err := newPort(c.Ports[i])
+		p, err := newPort(c.Ports[i], s.cpus)
 		if err != nil {
 			return nil, fmt.Errorf("port %d: %w", i, err)
 		}
@@ -96,14 +102,10 @@ func Load(c Config) (_ *Steering, err error) {
 }
 
 // newPort creates the maps of a port.
-func newPort(c PortConfig) (_ *port, err error) {
+func newPort(c PortConfig, cpus int) (_ *port, err error) {
 	var specs steerSpecs
 	if err := readSpecs(&specs); err != nil {
 		return nil, err
-	}
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
-		return nil, fmt.Errorf("count possible CPUs: %w", err)
 	}
 	p := &port{config: c}
 	defer func() {
@@ -121,7 +123,7 @@ func newPort(c PortConfig) (_ *port, err error) {
 			return nil, err
 		}
 	}
-	if p.view, err = mapCounters(p.counters, p.seq, cpus); err != nil {
+	if p.view, err = mapCounters(p.counters.FD(), p.seq.FD(), cpus); err != nil {
 		return nil, err
 	}
 	return p, nil

@@ -70,7 +70,8 @@ func (s *Steering) reshape(to shape, r Rules) error {
 	}
 	old := s.table
 	s.table, s.rules = table, r
-	return old.close()
+	s.generation++
+	return errors.Join(s.retired.wait(), old.close())
 }
 
 // Spare makes sure that a table of twice the size of the present one finds
