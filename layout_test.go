@@ -35,6 +35,7 @@ var levels = map[string]int{
 	// Parts that stand alone.
 	"ctrl/observe":       2,
 	"ctrl/confine":       1,
+	"ctrl/api/openapi":   1,
 	"ctrl/client":        1,
 	"ctrl/place":         1,
 	"ctrl/ports":         1,
@@ -107,7 +108,7 @@ var owners = []struct {
 	{"github.com/google/go-containerregistry", nil, []string{"ctrl/functions/oci"}},
 	{"github.com/vishvananda/netlink", []string{"bpf", "ctrl/ports", "dataplane/route", "testbed/..."}, []string{"dataplane/xsk"}},
 	{"github.com/prometheus/client_golang", []string{"ctrl/observe"}, nil},
-	{"github.com/santhosh-tekuri/jsonschema", []string{"nf"}, nil},
+	{"github.com/santhosh-tekuri/jsonschema", []string{"nf"}, []string{"ctrl/api/openapi", "ctrl/server"}},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, nil},
 	{"go.yaml.in/yaml", []string{"chains"}, nil},
 	{"sigs.k8s.io/yaml", nil, nil},
