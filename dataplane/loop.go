@@ -79,7 +79,7 @@ func (w *Worker) turn() int {
 	}
 	w.local.Received += uint64(total)
 	total += w.aside()
-	if w.sched.shares > 1 {
+	if w.sched.shares > 1 || w.sched.queues.n > 0 {
 		total += w.share(total)
 	}
 	if total == 0 {

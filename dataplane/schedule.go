@@ -79,6 +79,7 @@ func (s *schedule) leave(sh *Share) {
 			}
 		}
 		sh.listed, sh.spent, sh.divert = false, false, false
+		s.on = s.on && s.shares > 1
 	}
 }
 

@@ -52,7 +52,7 @@ func (s *Set) Move(chain, bucket uint16, to int) (MoveReport, error) {
 	case bucket >= steer.Buckets:
 		return r, fmt.Errorf("move bucket %d: a chain has buckets 0 to %d", bucket, steer.Buckets-1)
 	case !s.has(chain):
-		return r, fmt.Errorf("move bucket %d of chain %d: there is no such chain", bucket, chain)
+		return r, fmt.Errorf("move bucket %d of chain %d: %w", bucket, chain, ErrAbsent)
 	case s.stopped || !s.started:
 		return r, fmt.Errorf("move bucket %d: %w", bucket, ErrStopped)
 	case s.owners == nil:
