@@ -46,25 +46,37 @@ func (e *Engine) Holds() (*hdrhistogram.Histogram, error) {
 // counts are those since then. It is empty when the engine is not connected.
 // Anyone may call it.
 func (e *Engine) Load(last *Load) *Load {
-	l := &Load{
-		Snapshot: place.Snapshot{Workers: e.opts.Workers},
-		sent:     make([]uint64, len(e.plan.Chains)*steer.Buckets),
-		owner:    make([]uint8, len(e.plan.Chains)*steer.Buckets),
+	list := make([]uint16, len(e.plan.Chains))
+	for i := range list {
+		list[i] = uint16(i)
 	}
 	e.tables.RLock()
 	defer e.tables.RUnlock()
 	if e.owners == nil {
-		return l
+		return newLoad(e.opts.Workers)
 	}
-	for i := range l.sent {
-		chain, bucket := uint16(i/steer.Buckets), uint16(i%steer.Buckets)
-		owner, sent := e.owners.Owner(chain, bucket), e.owners.Sent(chain, bucket)
-		l.sent[i], l.owner[i] = sent, uint8(owner)
-		if last != nil && last.owner[i] == uint8(owner) && last.sent[i] <= sent {
-			sent -= last.sent[i] // since a change of owner, the count began anew
+	return loadOf(e.owners, e.opts.Workers, list, last)
+}
+
+// loadOf is the load of some chains; last is that of an interval before.
+func loadOf(owners *steer.Owners, workers int, chains []uint16, last *Load) *Load {
+	l := newLoad(workers)
+	for _, chain := range chains {
+		now := new(chainLoad)
+		l.chains[chain] = now
+		var before *chainLoad
+		if last != nil {
+			before = last.chains[chain]
 		}
-		if sent > 0 {
-			l.Buckets = append(l.Buckets, place.Bucket{Chain: chain, Bucket: bucket, Owner: owner, Packets: sent})
+		for b := range now.sent {
+			owner, sent := owners.Owner(chain, uint16(b)), owners.Sent(chain, uint16(b))
+			now.sent[b], now.owner[b] = sent, uint8(owner)
+			if before != nil && before.owner[b] == uint8(owner) && before.sent[b] <= sent {
+				sent -= before.sent[b] // since a change of owner, the count began anew
+			}
+			if sent > 0 {
+				l.Buckets = append(l.Buckets, place.Bucket{Chain: chain, Bucket: uint16(b), Owner: owner, Packets: sent})
+			}
 		}
 	}
 	return l
@@ -80,8 +92,17 @@ func (e *Engine) attached() bool {
 // Load is what came for every bucket in an interval.
 type Load struct {
 	place.Snapshot
-	sent  []uint64
-	owner []uint8
+	chains map[uint16]*chainLoad
+}
+
+// chainLoad is what came for a chain until some moment, and who owned it.
+type chainLoad struct {
+	sent  [steer.Buckets]uint64
+	owner [steer.Buckets]uint8
+}
+
+func newLoad(workers int) *Load {
+	return &Load{Snapshot: place.Snapshot{Workers: workers}, chains: map[uint16]*chainLoad{}}
 }
 
 // Balance moves buckets from workers that have much to do to those that have

@@ -1,10 +1,14 @@
 package agent
 
 import (
+	"errors"
+	"fmt"
+
 	"sfc/chains"
 	"sfc/dataplane"
 	"sfc/dataplane/arena"
 	"sfc/dataplane/flow"
+	"sfc/dataplane/keep"
 	"sfc/dataplane/packet"
 	"sfc/dataplane/steer"
 	"sfc/nf/wasm"
@@ -23,6 +27,66 @@ type builder struct {
 	events  func(c *chains.Chain, worker int, ev wasm.Event)
 }
 
+// home is where what a chain keeps of its flows lies when it is to outlive the
+// process.
+type home struct {
+	store keep.Store
+	name  string // of the chain and its place
+	// adopt uses what is there.
+	adopt bool
+	// over says that nobody will go on with it: flows end with their tables.
+	over bool
+	// found is what was restored, by worker.
+	found []flow.Restored
+}
+
+// names of a chain's flow tables and of its functions' slots.
+func (h *home) flows(worker int) string { return fmt.Sprintf("flows/%s/%d", h.name, worker) }
+func (h *home) slots() string           { return "slots/" + h.name }
+
+// forget forgets everything.
+func (h *home) forget(workers int) (err error) {
+	for i := range workers {
+		err = errors.Join(err, h.store.Forget(h.flows(i)))
+	}
+	return errors.Join(err, wasm.ForgetSlots(h.store, h.slots()))
+}
+
+// table makes a worker's flow table, or restores it.
+func (h *home) table(worker int, o flow.Options, undo *undoStack) (*flow.Table, error) {
+	name := h.flows(worker)
+	if !h.adopt {
+		if err := h.store.Forget(name); err != nil {
+			return nil, err
+		}
+	}
+	region, kept, err := h.store.Open(name, flow.MemoryBytes(o), arena.Options{Sparse: true})
+	if err != nil {
+		return nil, err
+	}
+	undo.push(region.Close)
+	o.Memory = region.Bytes()
+	var t *flow.Table
+	if kept {
+		var found flow.Restored
+		if t, found, err = flow.Restore(o); err == nil {
+			h.found = append(h.found, found)
+		}
+	} else {
+		t, err = flow.New(o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	undo.push(func() error {
+		if h.over {
+			return t.Close()
+		}
+		return t.Detach()
+	})
+	return t, nil
+}
+
 // chainState is a chain on one worker: what its paths have in common.
 type chainState struct {
 	mem   wasm.Memory
@@ -37,8 +101,9 @@ func hopOf(f *chains.Hop, m *wasm.Module) wasm.Hop {
 }
 
 // chain makes a chain's functions and tables on a worker. What gives them back
-// is pushed to undo, also when it fails half-way.
-func (b *builder) chain(worker int, c *chains.Chain, hops []wasm.Hop, g grant, undo *undoStack) (s chainState, err error) {
+// is pushed to undo, also when it fails half-way. Without a home nothing
+// outlives the process.
+func (b *builder) chain(worker int, c *chains.Chain, hops []wasm.Hop, g grant, at *home, undo *undoStack) (s chainState, err error) {
 	if s.mem.Control, err = wasm.NewControl(); err != nil {
 		return s, err
 	}
@@ -57,18 +122,27 @@ func (b *builder) chain(worker int, c *chains.Chain, hops []wasm.Hop, g grant, u
 		if c.Binds {
 			o.Bindings, o.Pins, o.Claims, o.Chain = steer.MaxBinds*o.Max, g.pins, g.claims, c.Index
 		}
-		if s.flows, err = flow.New(o); err != nil {
+		if at != nil {
+			s.flows, err = at.table(worker, o, undo)
+		} else if s.flows, err = flow.New(o); err == nil {
+			undo.push(s.flows.Close)
+		}
+		if err != nil {
 			return s, err
 		}
-		undo.push(s.flows.Close)
 		if c.Binds {
 			grants = wasm.Grants{Pins: g.pins, Claims: g.claims, Chain: c.Index, Key: b.key, Ledger: s.flows.Ledger()}
 		}
+	}
+	var slots wasm.Slots
+	if at != nil {
+		slots = wasm.Slots{Store: at.store, Name: at.slots(), Adopt: at.adopt}
 	}
 	s.group, err = b.rt.NewGroup(s.mem, hops, wasm.GroupOptions{
 		Tenant: c.Tenant, Path: uint32(c.Index), Worker: uint32(worker),
 		Ports: b.ports, Egress: c.Ports, Flows: c.Flows, Budget: c.Budget, TimeEvery: b.timeEvery,
 		Grants:  grants,
+		Slots:   slots,
 		Records: b.records,
 		Events:  func(ev wasm.Event) { b.events(c, worker, ev) },
 	})

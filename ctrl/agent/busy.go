@@ -21,7 +21,7 @@ func (e *Engine) Busy() ([]time.Duration, error) {
 			continue
 		}
 		tid := 0
-		if _, err := w.run.Do(func() { tid = unix.Gettid() }); err != nil {
+		if _, err := w.run.Do(func() { tid = threadID() }); err != nil {
 			continue
 		}
 		d, err := runTime(tid)
@@ -32,6 +32,9 @@ func (e *Engine) Busy() ([]time.Duration, error) {
 	}
 	return out, nil
 }
+
+// threadID is that of the calling thread.
+func threadID() int { return unix.Gettid() }
 
 // runTime reads how long a thread of this process has run: the first number of
 // its schedstat, in ns (Documentation/scheduler/sched-stats.rst).

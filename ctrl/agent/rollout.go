@@ -15,25 +15,48 @@ type post struct {
 	group *wasm.Group
 }
 
-// rollOut replaces a function on all workers: prepare makes the new version for
-// each of them before it is put in its place anywhere, which is between two
-// bursts of each. It returns for how long each worker's packets waited.
-func rollOut(line []post, prepare func(*wasm.Group) (*wasm.Replacement, error)) (ready []*wasm.Replacement, holds []time.Duration, err error) {
-	ready = make([]*wasm.Replacement, 0, len(line))
-	discard := func(list []*wasm.Replacement) {
-		for _, r := range list {
-			r.Discard()
+// rollOut replaces functions on all workers: each of prepares makes a new version
+// for one worker. All are made for all workers before any is put in its place
+// anywhere, which is between two bursts of each worker. It returns them by
+// function and worker, and for how long each worker's packets waited the longest.
+func rollOut(line []post, prepares ...func(*wasm.Group) (*wasm.Replacement, error)) (ready [][]*wasm.Replacement, holds []time.Duration, err error) {
+	made := make([][]*wasm.Replacement, len(prepares))
+	defer func() {
+		if err == nil {
+			return
 		}
-	}
-	for _, p := range line {
-		r, err := prepare(p.group)
-		if err != nil {
-			discard(ready)
-			return nil, nil, err
+		for _, list := range made {
+			for _, r := range list {
+				r.Discard() // of those that were installed, nothing is left to discard
+			}
 		}
-		ready = append(ready, r)
+	}()
+	for k, prepare := range prepares {
+		for _, p := range line {
+			r, err := prepare(p.group)
+			if err != nil {
+				return nil, nil, err
+			}
+			made[k] = append(made[k], r)
+		}
 	}
 	holds = make([]time.Duration, len(line))
+	for k := range made {
+		if err := exchange(line, made[k], holds); err != nil {
+			for _, list := range made[:k] {
+				for i := range line {
+					// One that went back by itself needs no word.
+					_, _ = line[i].run.Do(func() { _ = list[i].RollBack("another function could not be replaced") })
+				}
+			}
+			return nil, nil, err
+		}
+	}
+	return made, holds, nil
+}
+
+// exchange puts a new version in place on all workers.
+func exchange(line []post, ready []*wasm.Replacement, holds []time.Duration) error {
 	for i, p := range line {
 		// The first worker may refuse. Then the others are a little later than
 		// it was with the replacement before this one, too.
@@ -41,15 +64,16 @@ func rollOut(line []post, prepare func(*wasm.Group) (*wasm.Replacement, error)) 
 		if i > 0 {
 			patience = time.Second
 		}
-		if holds[i], err = install(p.run, ready[i], patience); err != nil {
-			discard(ready[i:])
+		hold, err := install(p.run, ready[i], patience)
+		holds[i] = max(holds[i], hold)
+		if err != nil {
 			if i > 0 {
 				err = fmt.Errorf("%w; workers before it have the new version: replace it again", err)
 			}
-			return nil, nil, fmt.Errorf("worker %d of %d: %w", i, len(line), err)
+			return fmt.Errorf("worker %d of %d: %w", i, len(line), err)
 		}
 	}
-	return ready, holds, nil
+	return nil
 }
 
 // install puts a new version in place. While the one that is there is on

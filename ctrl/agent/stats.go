@@ -165,6 +165,7 @@ func addFunction(to, s *wasm.FunctionStats) {
 	to.Traps += s.Traps
 	to.Overruns += s.Overruns
 	to.LogSuppressed += s.LogSuppressed
+	to.Latency.Add(&s.Latency)
 	to.State = max(to.State, s.State)
 	to.StateLost += s.StateLost
 	if to.LastFault == "" {

@@ -78,10 +78,11 @@ func (e *Engine) Swap(chain, hop int, o SwapOptions) (*SwapReport, error) {
 		return nil, err
 	}
 	defer done()
-	ready, holds, err := rollOut(e.lineUp(chain), prepare)
+	all, holds, err := rollOut(e.lineUp(chain), prepare)
 	if err != nil {
 		return nil, err
 	}
+	ready := all[0]
 	rep := &SwapReport{Holds: holds}
 	e.swaps.last = ready
 	if len(ready) > 1 {

@@ -41,7 +41,7 @@ func (e *Engine) newWorker(index int) (_ *worker, err error) {
 	b := e.builder()
 	for i := range e.plan.Chains {
 		c := &e.plan.Chains[i]
-		s, err := b.chain(index, c, e.hops(c), e.grants[i], &e.connected)
+		s, err := b.chain(index, c, e.hops(c), e.grants[i], nil, &e.connected)
 		if err != nil {
 			return nil, fmt.Errorf("chain %s: %w", c.Title(), err)
 		}
