@@ -35,8 +35,8 @@ type peer struct {
 // are those of connect(2), so they are asked for once.
 func (s *Server) withPeer(ctx context.Context, c net.Conn) context.Context {
 	p := &peer{}
-	if c, ok := c.(*unixConn); ok {
-		who, err := s.unixPeer(c.UnixConn)
+	if local, ok := c.(*unixConn); ok {
+		who, err := s.unixPeer(local.UnixConn)
 		if err != nil {
 			s.log.Warn("a peer of the unix socket is unknown", "err", err)
 		}

@@ -1,0 +1,45 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"testing"
+
+	"sfc/ctrl/api"
+)
+
+// raw makes a request by the unix socket that no client would.
+func (w *world) raw(tb testing.TB, method, path, media string, body io.Reader) (status int, data []byte, header http.Header) {
+	tb.Helper()
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return net.Dial("unix", filepath.Join(w.dir, "s"))
+	}}
+	defer transport.CloseIdleConnections()
+	req := must[*http.Request](tb)(http.NewRequestWithContext(tb.Context(), method, "http://sfcd"+path, body))
+	if media != "" {
+		req.Header.Set("Content-Type", media)
+	}
+	resp := must[*http.Response](tb)(transport.RoundTrip(req))
+	defer resp.Body.Close()
+	return resp.StatusCode, must[[]byte](tb)(io.ReadAll(resp.Body)), resp.Header
+}
+
+// rawTokens is what is stored of tokens.
+func (w *world) rawTokens() (values []string, err error) {
+	bucket, err := w.spaces.system.Bucket(context.Background(), api.BucketTokens)
+	if err != nil {
+		return nil, err
+	}
+	page, err := bucket.List("", 0, "")
+	for _, e := range page.Entries {
+		values = append(values, string(e.Value))
+	}
+	return values, err
+}
+
+// asProblemOf finds the problem in an error.
+func asProblemOf(err error, p **api.Problem) (ok bool) { return errors.As(err, p) }
