@@ -12,7 +12,12 @@ import (
 	"sfc/testbed/gate"
 )
 
-func TestMain(m *testing.M) { os.Exit(gate.Main(m)) }
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(crashMode); mode != "" {
+		os.Exit(crashChild(mode))
+	}
+	os.Exit(gate.Main(m))
+}
 
 // Every protocol, both families: the first packet makes the flow, the answer
 // finds it reversed, other flows do not meet it.

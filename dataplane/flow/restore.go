@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
-
-	"sfc/dataplane/steer"
 )
 
 // Restored says what [Restore] found in a table's memory.
@@ -65,8 +63,8 @@ func (t *Table) restore(r *Restored) {
 	t.restoreCounters()
 }
 
-// restoreStage is how many flows are looked at before they are entered in the
-// index, so that the waits for their places there overlap.
+// restoreStage is how many flows or bindings are looked at before they are
+// entered in other tables, so that the waits for their places there overlap.
 const restoreStage = 64
 
 // restoreFlows enters what flows there are, and puts every slot in its list.
@@ -74,16 +72,17 @@ func (t *Table) restoreFlows(r *Restored) {
 	ages := new(agedLists)
 	for first := uint32(0); first < t.top; first += restoreStage {
 		stage := t.entries[first:min(first+restoreStage, t.top)]
-		sum := t.touched
 		for i := range stage {
 			e := &stage[i]
 			e.bind, e.prev, e.next = 0, 0, 0
 			if !t.plausible(e, first+uint32(i), r) {
 				*e = entry{}
-			} else if e.kind.live() {
-				b, _ := t.idx.place(e.hash)
-				sum += t.idx.buckets[b].tags[0]
 			}
+		}
+		sum, x := t.touched, t.idx
+		for i := range stage {
+			b, _ := x.place(stage[i].hash)
+			sum += x.buckets[b].tags[0]
 		}
 		t.touched = sum
 		for i := range stage {
@@ -196,112 +195,6 @@ func (a *agedLists) join(t *Table) {
 		t.opening.append(t.entries, &a.opening[at])
 		t.closed.append(t.entries, &a.closed[at])
 	}
-}
-
-// restoreBindings gives flows their bindings back, and the others to those that
-// are free.
-func (t *Table) restoreBindings(r *Restored) {
-	for i := range t.bindTop {
-		n := i + 1
-		b := &t.bindings[i]
-		if b.hash == 0 {
-			t.freeBinding(n)
-			continue
-		}
-		if !t.restoreBinding(b, n) {
-			t.freeBinding(n)
-			r.LostBinds++
-			continue
-		}
-		t.count.Bindings++
-	}
-	r.Bindings = int(t.count.Bindings)
-}
-
-// restoreBinding gives a flow its binding number n - 1; false when it is none.
-func (t *Table) restoreBinding(b *binding, n uint32) bool {
-	if b.slot >= t.top || b.swap > 1 || !b.key.plausible() || b.hash != b.key.hash64(t.secret) {
-		return false
-	}
-	e := &t.entries[b.slot]
-	s := e.kind.state()
-	if s < leaving || e.bind != 0 && t.bindings[e.bind-1].next != 0 {
-		return false
-	}
-	if s != leaving && (t.find(&b.key, uint32(b.hash)) != 0 || !t.idx.insert(uint32(b.hash), t.slots()+n, t)) {
-		return false
-	}
-	b.next, e.bind = e.bind, n
-	return true
-}
-
-// restoreHolders enters what flows hold outside of the table, as far as that
-// can be had.
-func (t *Table) restoreHolders(r *Restored) {
-	if t.ledger == nil {
-		return
-	}
-	for slot := range t.top {
-		h := &t.ledger.Flows[slot]
-		switch s := t.entries[slot].kind.state(); {
-		case s < leaving:
-			if *h != (steer.Holder{}) {
-				*h = steer.Holder{}
-			}
-			continue
-		case s > leaving:
-			t.restoreHolder(slot, h, r)
-		default:
-			t.mendHolder(slot, h)
-		}
-	}
-	t.ledger.Head.Room = uint32(t.BindRoom())
-}
-
-// mendHolder makes the account of a flow one that can be.
-func (t *Table) mendHolder(slot uint32, h *steer.Holder) {
-	e := &t.entries[slot]
-	if h.Ident&steer.IdentBit == 0 {
-		t.serial++
-		h.Ident = steer.Ident(e.hash, t.serial)
-	}
-	h.Bucket, h.Binds, h.Pending = steer.Bucket(e.hash), 0, 0
-	for n := e.bind; n != 0; n = t.bindings[n-1].next {
-		h.Binds++
-	}
-}
-
-// restoreHolder lets a flow hold what its account says.
-func (t *Table) restoreHolder(slot uint32, h *steer.Holder, r *Restored) {
-	t.mendHolder(slot, h)
-	r.LostClaims += t.holdClaims(&h.Claims)
-	e := &t.entries[slot]
-	prev := &e.bind
-	for n := *prev; n != 0; n = *prev {
-		b := &t.bindings[n-1]
-		if s := t.pin(slot, b.hash); s == steer.PinOK {
-			prev = &b.next
-			continue
-		}
-		t.idx.remove(uint32(b.hash), t.slots()+n)
-		*prev = b.next
-		t.freeBinding(n)
-		t.count.Bindings--
-		h.Binds--
-		r.Bindings--
-		r.LostBinds++
-	}
-}
-
-// holdClaims enters claims again, and strikes those that nobody knows.
-func (t *Table) holdClaims(keys *[steer.MaxClaims]uint64) (lost int) {
-	for i, k := range keys {
-		if k != 0 && (t.claims == nil || !t.claims.Hold(k)) {
-			keys[i] = 0
-			lost++
-		}
-	}
-	return lost
 }
 
 // restoreCounters makes the counters add up: the process may have ended between

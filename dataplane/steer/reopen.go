@@ -16,13 +16,17 @@ func OpenPins(mem []byte) (p *Pins, dropped int, err error) {
 	spill := make([]uint32, len(p.buckets))
 	for i := range p.buckets {
 		b := &p.buckets[i]
-		b.lock.Store(0)
+		if b.lock.Load() != 0 {
+			b.lock.Store(0)
+		}
 		for k := range b.e {
 			e := &b.e[k]
 			key := e.key.Load()
 			switch {
 			case e.gen.Load()&1 == 0:
-				e.key.Store(0)
+				if key != 0 {
+					e.key.Store(0)
+				}
 				continue
 			case key == 0 || !p.sound(key, i, k):
 				e.key.Store(0)
@@ -37,7 +41,9 @@ func OpenPins(mem []byte) (p *Pins, dropped int, err error) {
 		}
 	}
 	for i, n := range spill {
-		p.buckets[i].spill.Store(n)
+		if p.buckets[i].spill.Load() != n {
+			p.buckets[i].spill.Store(n)
+		}
 	}
 	return p, dropped, nil
 }
@@ -61,6 +67,15 @@ func (p *Pins) sound(key uint64, bucket, place int) bool {
 		}
 	}
 	return true
+}
+
+// Touch loads the homes of keys, so that the waits for them overlap when all of
+// them are to be held. What it returns is of no use.
+func (p *Pins) Touch(keys []uint64) (sum uint64) {
+	for _, k := range keys {
+		sum += p.buckets[p.home(k)].e[0].key.Load()
+	}
+	return sum
 }
 
 // Hold says that one more holds a key, whatever its value: false when the key is
