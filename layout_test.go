@@ -110,7 +110,7 @@ var owners = []struct {
 	{"github.com/prometheus/client_golang", []string{"ctrl/observe"}, nil},
 	{"github.com/santhosh-tekuri/jsonschema", []string{"nf"}, []string{"ctrl/api/openapi", "ctrl/server"}},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, nil},
-	{"go.yaml.in/yaml", []string{"chains"}, nil},
+	{"go.yaml.in/yaml", []string{"chains", "cmd/sfcd"}, nil},
 	{"sigs.k8s.io/yaml", nil, nil},
 	{"github.com/google/go-cmp", nil, []string{"..."}},
 	{"pgregory.net/rapid", nil, []string{"..."}},

@@ -21,7 +21,9 @@ type Keeper struct {
 	kept   *Kept
 	kernel Kernel // nil: none
 	locks  []*os.File
-	serial int // of data planes; the data plane's minder alone uses it
+	// listeners are control's sockets, from its descriptor 4 on.
+	listeners []*os.File
+	serial    int // of data planes; the data plane's minder alone uses it
 
 	mu       sync.Mutex
 	exe      *os.File // the binary of further children; nil: our own
@@ -31,8 +33,9 @@ type Keeper struct {
 	began    time.Time
 }
 
-// Open locks the directories. Run does the rest.
-func Open(o Options) (_ *Keeper, err error) {
+// Open locks the directories, and then makes the sockets that control serves; nil
+// is none. Run does the rest.
+func Open(o Options, listen func() ([]*os.File, error)) (_ *Keeper, err error) {
 	o = o.withDefaults()
 	k := &Keeper{opts: o, kept: newKept(), live: map[string]*process{}, began: time.Now()}
 	defer func() {
@@ -40,19 +43,25 @@ func Open(o Options) (_ *Keeper, err error) {
 			k.close()
 		}
 	}()
-	lock, err := lockDir(o.RunDir, nil)
+	// Others may reach the API's socket in it; the data plane's is for its owner.
+	lock, err := lockDir(o.RunDir, 0o755, nil)
 	if err != nil {
 		return nil, fmt.Errorf("run directory %s: %w", o.RunDir, err)
 	}
 	k.locks = append(k.locks, lock)
 	if o.DataDir != "" {
-		if lock, err = lockDir(o.DataDir, o.Identity); err != nil {
+		if lock, err = lockDir(o.DataDir, 0o700, o.Identity); err != nil {
 			return nil, fmt.Errorf("data directory %s: %w", o.DataDir, err)
 		}
 		k.locks = append(k.locks, lock)
 	}
 	if err := raiseFiles(); err != nil {
 		return nil, err
+	}
+	if listen != nil {
+		if k.listeners, err = listen(); err != nil {
+			return nil, err
+		}
 	}
 	if o.Kernel != nil {
 		k.kernel = o.Kernel(k.kept)
@@ -113,10 +122,10 @@ func (k *Keeper) close() (err error) {
 		err = errors.Join(err, k.exe.Close())
 		k.exe = nil
 	}
-	for _, l := range k.locks {
+	for _, l := range append(k.listeners, k.locks...) {
 		err = errors.Join(err, l.Close())
 	}
-	k.locks = nil
+	k.listeners, k.locks = nil, nil
 	return err
 }
 

@@ -27,7 +27,7 @@ func start(t *testing.T, o Options) *Keeper {
 	if o.Command == nil {
 		o.Command = command
 	}
-	k, err := Open(o)
+	k, err := Open(o, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

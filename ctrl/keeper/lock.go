@@ -18,10 +18,10 @@ import (
 // when the process ends, however it ends; the number inside is for people.
 const lockName = "sfcd.lock"
 
-// lockDir makes a directory if need be, for its owner alone, and locks it.
-// Where owner is not nil it becomes that one's.
-func lockDir(dir string, owner *confine.Identity) (_ *os.File, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// lockDir makes a directory with a mode if need be, and locks it. Where owner is
+// not nil it becomes that one's.
+func lockDir(dir string, mode os.FileMode, owner *confine.Identity) (_ *os.File, err error) {
+	if err := os.MkdirAll(dir, mode); err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
 	path := filepath.Join(dir, lockName)

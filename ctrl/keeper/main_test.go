@@ -151,7 +151,7 @@ func supervisor() error {
 	k, err := Open(Options{
 		RunDir: filepath.Join(dir, "run"), DataDir: filepath.Join(dir, "data"), Control: true, Command: command,
 		Identity: identity(), Backoff: patient, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
-	})
+	}, nil)
 	if err != nil {
 		return err
 	}

@@ -44,6 +44,9 @@ func (k *Keeper) spawn(ctx context.Context, role string) (_ *process, err error)
 	p := &process{role: role, ready: make(chan struct{}), gone: make(chan struct{}), pidfd: -1}
 	cmd := k.opts.Command(role, k.exePath())
 	cmd.ExtraFiles = []*os.File{theirs}
+	if role == kernelipc.RoleControl {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, k.listeners...)
+	}
 	if role == kernelipc.RoleDataplane {
 		found, err := k.bind(p)
 		if err != nil {
@@ -84,6 +87,11 @@ func (k *Keeper) bind(p *process) (*os.File, error) {
 		return nil, fmt.Errorf("make a socket: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), p.path)
+	// For its owner alone: the mode is the one before it is bound (unix(7)).
+	if err := unix.Fchmod(fd, 0o600); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("socket %s: %w", p.path, err)
+	}
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: p.path}); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("bind %s: %w: choose a shorter run directory if the path is too long", p.path, err)

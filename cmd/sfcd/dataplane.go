@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"sfc/ctrl/child"
+	"sfc/ctrl/confine"
+	"sfc/ctrl/ipc"
+	"sfc/ctrl/kernelipc"
+	"sfc/ctrl/plane"
+	"sfc/ctrl/planeipc"
+	"sfc/dataplane/keep"
+)
+
+// dataplaneParts is what a data plane is made of.
+type dataplaneParts struct {
+	config  config
+	process *child.Process // the supervisor
+	store   keep.Store     // memory that outlives this process
+	start   kernelipc.Start
+	log     *slog.Logger
+}
+
+// orphanTime is how long a data plane of --dev outlives its supervisor.
+const orphanTime = time.Minute
+
+// runDataplane is the data plane's process.
+func runDataplane(ctx context.Context) error {
+	c, err := inherited()
+	if err != nil {
+		return err
+	}
+	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // the supervisor says when
+	log := c.logger(kernelipc.RoleDataplane)
+	peers := make(chan *os.File, 4)
+	o := child.Options{
+		Role: kernelipc.RoleDataplane, Interfaces: map[string]int{planeipc.Interface: plane.Version},
+		Log: log, Peer: func(_ string, s *os.File) { peers <- s },
+	}
+	if c.Dev {
+		o.Orphan = orphanTime
+	}
+	p, err := child.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if err := confine.Seal(confine.DataPlane(), confine.Limits{}); err != nil {
+		return err
+	}
+	var start kernelipc.Start
+	select {
+	case start = <-p.Started():
+	case <-p.Stopping():
+		return nil
+	}
+	store, err := p.Recover(ctx)
+	if err != nil {
+		return err
+	}
+	served, stop, err := startPlane(ctx, dataplaneParts{c, p, store, start, log})
+	if err != nil {
+		return err
+	}
+	mux := ipc.NewMux()
+	if served != nil {
+		planeipc.Serve(mux, served)
+	}
+	if err := p.Ready(ctx); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-p.Stopping():
+			return stop()
+		case s := <-peers:
+			go servePeer(ctx, s, ipc.Options{
+				Name: kernelipc.RoleDataplane, Interfaces: map[string]int{planeipc.Interface: plane.Version}, Mux: mux,
+			}, log)
+		}
+	}
+}
+
+// servePeer answers control until that ends.
+func servePeer(ctx context.Context, s *os.File, o ipc.Options, log *slog.Logger) {
+	conn, err := ipc.Open(ctx, s, o)
+	if err != nil {
+		log.Warn("control was not connected", "error", err)
+		return
+	}
+	<-conn.Done()
+	conn.Close()
+}
+
+// startPlane makes the data plane; stop leaves everything in what is kept.
+var startPlane = func(context.Context, dataplaneParts) (_ plane.Plane, stop func() error, err error) {
+	return nil, func() error { return nil }, nil
+}

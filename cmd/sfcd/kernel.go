@@ -1,0 +1,12 @@
+package main
+
+import (
+	"log/slog"
+
+	"sfc/ctrl/keeper"
+)
+
+// newKernel returns what makes the kernel's half of the engine.
+func newKernel(_ *config, log *slog.Logger) func(*keeper.Kept) keeper.Kernel {
+	return nil
+}
