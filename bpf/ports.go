@@ -18,21 +18,35 @@ import (
 func (s *Steering) AddPort(c PortConfig) (index int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return 0, ErrClosed
-	}
 	if index = slices.Index(s.ports, nil); index < 0 {
 		index = len(s.ports)
 	}
-	if index >= classify.MaxPorts {
-		return 0, fmt.Errorf("%w: there are %d ports, no more are possible", ErrConfig, index)
+	return index, s.addPort(index, c)
+}
+
+// AddPortAt is AddPort for an index that is free.
+func (s *Steering) AddPortAt(index int, c PortConfig) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if index >= 0 && index < len(s.ports) && s.ports[index] != nil {
+		return fmt.Errorf("%w: port %d is there already", ErrConfig, index)
+	}
+	return s.addPort(index, c)
+}
+
+func (s *Steering) addPort(index int, c PortConfig) (err error) {
+	if s.closed {
+		return ErrClosed
+	}
+	if index < 0 || index >= classify.MaxPorts {
+		return fmt.Errorf("%w: port %d, %d are possible", ErrConfig, index, classify.MaxPorts)
 	}
 	if err := c.validate(index); err != nil {
-		return 0, err
+		return err
 	}
 	p, err := newPort(c, s.cpus)
 	if err != nil {
-		return 0, fmt.Errorf("port %d: %w", index, err)
+		return fmt.Errorf("port %d: %w", index, err)
 	}
 	defer func() {
 		if err != nil {
@@ -40,20 +54,20 @@ func (s *Steering) AddPort(c PortConfig) (index int, err error) {
 		}
 	}()
 	if p.prog, err = s.loadProgram(index, p, s.table); err != nil {
-		return 0, err
+		return err
 	}
 	before := s.ports
 	s.ports = slices.Clone(s.ports)
-	if index == len(s.ports) {
+	for index >= len(s.ports) {
 		s.ports = append(s.ports, nil)
 	}
 	s.ports[index] = p
 	if err := s.pairAll(index); err != nil {
 		s.ports = before
-		return 0, err
+		return err
 	}
 	s.generation++
-	return index, nil
+	return nil
 }
 
 // RemovePort detaches a port and forgets it, its counters with it. Ports that

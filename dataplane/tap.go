@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +17,8 @@ import (
 type Tap struct {
 	name string
 	fd   int
-	mac  [6]byte   // the device's
-	own  [][6]byte // the ports'
+	mac  [6]byte // the device's
+	own  atomic.Pointer[[][6]byte]
 	once sync.Once
 	err  error
 }
@@ -64,10 +65,21 @@ func OpenTap(name string, own [][6]byte) (_ *Tap, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("tap %s: %w", name, err)
 	}
-	t := &Tap{name: name, fd: fd, own: own}
-	copy(t.mac[:], nic.HardwareAddr)
+	t := AdoptTap(name, fd, [6]byte(nic.HardwareAddr))
+	t.SetOwn(own)
 	return t, nil
 }
+
+// AdoptTap is a device that another process made, with its hardware address. The
+// descriptor, which does not block, is the Tap's from now on.
+func AdoptTap(name string, fd int, mac [6]byte) *Tap {
+	t := &Tap{name: name, fd: fd, mac: mac}
+	t.own.Store(new([][6]byte))
+	return t
+}
+
+// SetOwn changes the hardware addresses of ports. Anyone may call it.
+func (t *Tap) SetOwn(own [][6]byte) { t.own.Store(&own) }
 
 // Inject implements [Stack].
 func (t *Tap) Inject(frame []byte) bool {
@@ -75,8 +87,8 @@ func (t *Tap) Inject(frame []byte) bool {
 		return false
 	}
 	to := [6]byte(frame)
-	for i := range t.own {
-		if t.own[i] == to {
+	for _, own := range *t.own.Load() {
+		if own == to {
 			// For the stack a frame to another device's address is somebody
 			// else's.
 			copy(frame, t.mac[:])

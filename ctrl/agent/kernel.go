@@ -52,6 +52,9 @@ type KernelOptions struct {
 	Pools      []*packet.Pool
 	// Sockets are the options of all sockets.
 	Sockets xsk.Options
+	// OnWorker runs a function between two bursts of a worker: what touches its
+	// pool.
+	OnWorker func(worker int, f func())
 }
 
 // KernelTables is what steering programs and workers share, valid until Close.

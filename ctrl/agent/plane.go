@@ -202,6 +202,7 @@ func (d *Dataplane) openTables() error {
 	tables, err := o.Kernel.Open(KernelOptions{
 		Workers: o.Workers, Chains: o.Chains, Paths: o.Paths, PinBytes: steer.PinsSize(steer.MaxBinds * o.Holders),
 		Frames: d.region, FramesName: framesName, Depot: d.depot, Pools: pools, Sockets: sockets,
+		OnWorker: func(w int, f func()) { d.workers[w].between(f) },
 	})
 	d.opened.push(o.Kernel.Close)
 	if err != nil {

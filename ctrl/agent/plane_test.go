@@ -41,10 +41,20 @@ func codeOf(t testing.TB, name string) *os.File {
 	return f
 }
 
-// rig is a data plane in memory.
+// codesOf are codes by the name of their module.
+func codesOf(t testing.TB, names ...string) map[string]*os.File {
+	t.Helper()
+	codes := map[string]*os.File{}
+	for _, name := range names {
+		codes[name] = codeOf(t, name)
+	}
+	return codes
+}
+
+// rig is a data plane of a test.
 type rig struct {
 	*Dataplane
-	k     *inMemory
+	k     *inMemory // nil over links
 	codes map[string]*os.File
 }
 
@@ -77,10 +87,7 @@ func openRig(t *testing.T, o PlaneOptions, codes ...string) *rig {
 	if o.Workers > 1 {
 		r.k.owners = r.Dataplane.owners
 	}
-	r.codes = map[string]*os.File{}
-	for _, c := range codes {
-		r.codes[c] = codeOf(t, c)
-	}
+	r.codes = codesOf(t, codes...)
 	return r
 }
 
