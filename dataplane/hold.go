@@ -94,7 +94,9 @@ func (w *Worker) end() {
 	w.moves.held, w.moves.since = w.moves.held[:0], w.moves.since[:0]
 	w.finish()
 	for i := range w.ports {
-		w.ports[i].Flush()
+		if w.phase != parked { // then the rings are another's by now
+			w.ports[i].Flush()
+		}
 	}
 	w.shared.publish(&w.local)
 }

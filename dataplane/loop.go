@@ -64,6 +64,9 @@ func (w *Worker) run() {
 // workers and the inbox ask for.
 func (w *Worker) turn() int {
 	w.local.Turns++
+	if w.phase != working {
+		return w.paused()
+	}
 	total := 0
 	for i := range w.ports {
 		p := &w.ports[i]
@@ -86,6 +89,17 @@ func (w *Worker) turn() int {
 		w.tidy()
 	}
 	return total
+}
+
+// paused is a turn of a worker that settles, or is parked.
+func (w *Worker) paused() int {
+	if w.phase == settling {
+		return w.settle()
+	}
+	if w.inbox.full.Load() {
+		w.inbox.run()
+	}
+	return 0
 }
 
 // aside is the part of a turn that is not about frames from ports: what other
@@ -177,12 +191,18 @@ const napTime = time.Millisecond
 // sleep waits in poll until a port has frames, somebody wakes the worker, or it
 // is time for a tick.
 func (w *Worker) sleep() {
-	w.quietTick()
-	w.shared.publish(&w.local)
-	if w.ticked != noTicks {
-		return // the rest of them, and then again
+	if w.phase == settling {
+		return
 	}
-	timeout := w.mayRest()
+	timeout := tickEvery
+	if w.phase == working {
+		w.quietTick()
+		w.shared.publish(&w.local)
+		if w.ticked != noTicks {
+			return // the rest of them, and then again
+		}
+		timeout = w.mayRest()
+	}
 	// Whoever leaves something for this worker looks at asleep afterwards, so
 	// one of the two sees the other.
 	w.asleep.Store(true)
@@ -191,7 +211,11 @@ func (w *Worker) sleep() {
 		return
 	}
 	w.local.Sleeps++
-	_, _ = unix.Poll(w.polls, int(timeout/time.Millisecond)) // an error is an early end of sleep
+	polls := w.polls
+	if w.phase == parked {
+		polls = polls[:1] // frames may wait
+	}
+	_, _ = unix.Poll(polls, int(timeout/time.Millisecond)) // an error is an early end of sleep
 	if w.polls[0].Revents != 0 {
 		var count [8]byte
 		_, _ = unix.Read(int(w.polls[0].Fd), count[:]) // nothing there is fine

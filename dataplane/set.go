@@ -21,6 +21,7 @@ type Set struct {
 	mu      sync.Mutex // one move at a time, none during Stop
 	started bool
 	stopped bool
+	paused  bool
 	spare   map[uint16]*transfer // by chain: the last move, whose memory the next one may have
 }
 

@@ -137,6 +137,9 @@ func (s *Set) RemoveChain(chains ...uint16) error {
 	if s.stopped {
 		return fmt.Errorf("remove chains %v: %w", chains, ErrStopped)
 	}
+	if s.paused {
+		return fmt.Errorf("remove chains %v: %w", chains, ErrPaused)
+	}
 	for _, chain := range chains {
 		if !s.has(chain) {
 			return fmt.Errorf("remove chain %d: %w", chain, ErrAbsent)

@@ -55,6 +55,8 @@ func (s *Set) Move(chain, bucket uint16, to int) (MoveReport, error) {
 		return r, fmt.Errorf("move bucket %d of chain %d: %w", bucket, chain, ErrAbsent)
 	case s.stopped || !s.started:
 		return r, fmt.Errorf("move bucket %d: %w", bucket, ErrStopped)
+	case s.paused:
+		return r, fmt.Errorf("move bucket %d: %w", bucket, ErrPaused)
 	case s.owners == nil:
 		return r, nil
 	}

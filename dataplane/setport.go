@@ -77,6 +77,8 @@ func (s *Set) RemovePort(index int) (rx, tx int, err error) {
 	switch first := s.workers[0]; {
 	case s.stopped:
 		return 0, 0, fmt.Errorf("remove port %d: %w", index, ErrStopped)
+	case s.paused:
+		return 0, 0, fmt.Errorf("remove port %d: %w", index, ErrPaused)
 	case index < 0 || index >= len(first.tx) || first.tx[index] == nil:
 		return 0, 0, fmt.Errorf("remove port %d: %w", index, ErrAbsent)
 	case first.cfg.Queues > 0 && index < len(first.cfg.Ports)-first.cfg.Queues:

@@ -49,6 +49,7 @@ type Worker struct {
 	// the other; else 0.
 	mark  uint64
 	sched schedule
+	phase phase
 	early earlyFragments
 	moves moving // what has to do with flows that change hands
 	peers peers  // the other workers of the set
