@@ -15,7 +15,6 @@
 //
 //	firewall@1.2.0    that version
 //	firewall@prod     what the alias stands for, and follows when it moves
-//	firewall          the alias "latest", which moves only when somebody moves it
 //	sha256:...        that module, by its content
 //
 // Everything is one tenant's: there is no way to name another's function.

@@ -240,8 +240,8 @@ func TestResolve(t *testing.T) {
 		index.SetAlias(a.Spec.Function+"/"+a.Metadata.Name, a)
 	}
 	for ref, want := range map[string]string{
-		"hop@1.0.0": "1.0.0", "hop@prod": "1.0.0 10% 1.1.0", "hop": "2.0.0-rc.1", "hop@latest": "2.0.0-rc.1",
-		all[1].Spec.Digest: "1.1.0", "hop@9.9.9": "not found", "pop": "not found", "pop@1.0.0": "not found",
+		"hop@1.0.0": "1.0.0", "hop@prod": "1.0.0 10% 1.1.0", "hop": "bad name", "hop@latest": "2.0.0-rc.1",
+		all[1].Spec.Digest: "1.1.0", "hop@9.9.9": "not found", "pop": "bad name", "pop@1.0.0": "not found",
 		"sha256:" + strings.Repeat("0", 64): "not found", "sha256:00": "bad name", "hop@": "bad name", "Hop": "bad name",
 		"hop@1.0": "bad name", "": "bad name", "hop@../x": "bad name", "hop@prod@1": "bad name",
 	} {

@@ -136,3 +136,19 @@ func there[T any](v *T) (*T, error) {
 	}
 	return v, nil
 }
+
+// Version returns the version of a key, nil for none.
+func (x *Index) Version(key string) *api.Function { return x.versions[key] }
+
+// Alias returns the alias of a key, nil for none.
+func (x *Index) Alias(key string) *api.Alias { return x.aliases[key] }
+
+// Has says whether a version has that content, as sha256:...
+func (x *Index) Has(digest string) bool { return len(x.digests[digest]) > 0 }
+
+// Digests calls f with the digest of every version, as sha256:..., each once.
+func (x *Index) Digests(f func(digest string)) {
+	for d := range x.digests {
+		f(d)
+	}
+}

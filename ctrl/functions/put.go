@@ -29,7 +29,8 @@ type Upload struct {
 	// Digest is what the module must have, as sha256:...; left out: any.
 	Digest string
 	// Signature of the module, nil for none. One that is given must be of a key
-	// that the tenant trusts, whether signatures are required or not.
+	// that the tenant trusts, whether signatures are required or not. Without a
+	// key id all keys are tried.
 	Signature *sign.Signature
 	// Source is where the module came from, By who sent it.
 	Source, By string

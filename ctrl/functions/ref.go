@@ -11,10 +11,6 @@ import (
 	"sfc/ctrl/store"
 )
 
-// Latest is the alias that a bare function name stands for. Nothing moves it by
-// itself: an upload never changes what a chain runs.
-const Latest = "latest"
-
 // digestPrefix begins a digest where it stands for a module.
 const digestPrefix = "sha256:"
 
@@ -32,8 +28,9 @@ type Ref struct {
 	Digest               string // 64 hexadecimal digits
 }
 
-// ParseRef reads name@version, name@alias, name, or sha256:digest. No alias can
-// be taken for a version: versions have dots, aliases have none.
+// ParseRef reads name@version, name@alias or sha256:digest. No alias can be
+// taken for a version: versions have dots, aliases have none. A bare name is
+// refused: which version it meant would change with the next upload.
 func ParseRef(text string) (Ref, error) {
 	if digest, ok := strings.CutPrefix(text, digestPrefix); ok {
 		if !isDigest(digest) {
@@ -41,14 +38,12 @@ func ParseRef(text string) (Ref, error) {
 		}
 		return Ref{Digest: digest}, nil
 	}
-	name, what, given := strings.Cut(text, "@")
+	name, what, _ := strings.Cut(text, "@")
 	r := Ref{Name: name}
 	switch {
 	case !labelRE.MatchString(name):
 		return Ref{}, fmt.Errorf("function %.100q: %w: write name@version, name@alias or %sDIGEST; names have 1 to 63 lower-case letters, digits and hyphens",
 			text, ErrName, digestPrefix)
-	case !given:
-		r.Alias = Latest
 	case isVersion(what):
 		r.Version = what
 	case labelRE.MatchString(what):

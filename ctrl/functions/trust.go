@@ -102,15 +102,20 @@ func (s *Store) vouch(f *api.Function, sig sign.Signature) error {
 	}
 	for _, k := range keys {
 		pub, err := PublicKey(k)
-		if err != nil || sign.KeyID(pub) != sig.KeyID {
+		if err != nil || sig.KeyID != "" && sign.KeyID(pub) != sig.KeyID {
 			continue
 		}
 		f.Spec.Signature = &api.Signature{Key: k.Metadata.Name, Value: base64.StdEncoding.EncodeToString(sig.Bytes[:])}
-		if err := verify(f, k); err != nil {
-			f.Spec.Signature = nil
+		if err = verify(f, k); err == nil {
+			return nil
+		}
+		f.Spec.Signature = nil
+		if sig.KeyID != "" {
 			return err
 		}
-		return nil
+	}
+	if sig.KeyID == "" {
+		return fmt.Errorf("%w: none of the tenant's %d keys signed it: add the key (sfcctl key add), or sign with another", ErrUntrusted, len(keys))
 	}
 	return fmt.Errorf("%w: it is signed by key %s, which is none of the tenant's: add that key (sfcctl key add), or sign with another", ErrUntrusted, sig.KeyID)
 }

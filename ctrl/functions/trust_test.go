@@ -50,9 +50,18 @@ func TestSignedUploads(t *testing.T) {
 		}
 	}
 	nothing(t, s)
+	// A signature that does not say whose it is: all keys are tried.
 	u := upload(wasm)
+	u.Signature = signed(t, stranger, wasm)
+	u.Signature.KeyID = ""
+	_, _, err := s.Put(t.Context(), u, strict)
+	is(t, err, ErrUntrusted)
+	u = upload(wasm)
 	u.Signature = signed(t, priv, wasm)
+	whose := u.Signature.KeyID
+	u.Signature.KeyID = ""
 	f, _, err := s.Put(t.Context(), u, strict)
+	u.Signature.KeyID = whose
 	if err != nil {
 		t.Fatal(err)
 	}
