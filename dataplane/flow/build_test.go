@@ -186,7 +186,7 @@ func newRig(tb testing.TB, opts Options) *rig {
 	g := &rig{tb: tb, r: r, t: t, now: 1000 * second}
 	tb.Cleanup(func() {
 		g.verify()
-		if err := t.Close(); err != nil {
+		if err := g.t.Close(); err != nil {
 			tb.Error(err)
 		}
 	})

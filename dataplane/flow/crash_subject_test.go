@@ -30,6 +30,9 @@ type subject struct {
 	qs     [packet.BurstSize]Query
 	out    [packet.BurstSize]Result
 	slots  [packet.BurstSize]uint32
+	// evicted is how many flows had to go to make room for those that moved
+	// when the subject was opened.
+	evicted uint64
 }
 
 // Sizes of a subject's world.
@@ -120,12 +123,14 @@ func openSubject(mem []byte, full bool, seed uint64) (*subject, [2]Restored, err
 			clear(state[i][slot*8:][:8])
 		}
 	}
+	s.evicted -= s.evictions()
 	Reconcile(s.tables[:], s.owner, func(from int, slot uint32, to int, into uint32) {
 		if into != NoSlot {
 			copy(state[to][into*8:][:8], state[from][slot*8:][:8])
 		}
 		clear(state[from][slot*8:][:8])
 	})
+	s.evicted += s.evictions()
 	s.pins.Sweep()
 	s.claims.Sweep()
 	s.now = binary.LittleEndian.Uint32(mem[atClock:])
@@ -141,6 +146,13 @@ func newRegion(t *testing.T, full bool) *arena.Region {
 	}
 	t.Cleanup(func() { r.Close() })
 	return r
+}
+
+func (s *subject) evictions() (n uint64) {
+	for _, t := range s.tables {
+		n += sum(t.count.Evicted)
+	}
+	return n
 }
 
 func (s *subject) owner(bucket uint16) int { return int(s.mem[atOwner+int(bucket)]) }

@@ -8,18 +8,22 @@ import (
 )
 
 // shared are the tables that flow tables of one chain have in common.
-type shared struct{ pins, claims *steer.Pins }
+type shared struct {
+	pins, claims *steer.Pins
+	mem          [2][]byte
+}
 
 func newShared(t *testing.T, entries int) shared {
 	t.Helper()
-	made := func() *steer.Pins {
-		p, err := steer.NewPins(make([]byte, steer.PinsSize(entries)))
-		if err != nil {
+	var s shared
+	for i, p := range []**steer.Pins{&s.pins, &s.claims} {
+		s.mem[i] = make([]byte, steer.PinsSize(entries))
+		var err error
+		if *p, err = steer.NewPins(s.mem[i]); err != nil {
 			t.Fatal(err)
 		}
-		return p
 	}
-	return shared{made(), made()}
+	return s
 }
 
 func (s shared) options(o Options) Options {

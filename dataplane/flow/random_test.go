@@ -42,6 +42,7 @@ type failer interface {
 type traffic struct {
 	t      failer
 	g, far *rig // flows move to far and back
+	opts   [2]Options
 	o      *oracle
 	pick   chooser
 	slots  map[int]uint32 // slot by the oracle's number of the flow
@@ -57,8 +58,9 @@ var shortTimeouts = Timeouts{
 
 func newTraffic(t *testing.T, fail failer, pick chooser, opts Options) *traffic {
 	opts.Timeouts = shortTimeouts
+	here, there := memoryOf(opts), memoryOf(opts)
 	x := &traffic{
-		t: fail, g: newRig(t, opts), far: newRig(t, opts), o: newOracle(shortTimeouts), pick: pick,
+		t: fail, g: newRig(t, here), far: newRig(t, there), opts: [2]Options{here, there}, o: newOracle(shortTimeouts), pick: pick,
 		slots: map[int]uint32{}, owner: map[uint32]int{},
 	}
 	// So many notes that none is ever lost, of which the oracle knows nothing.
@@ -212,12 +214,13 @@ func (x *traffic) move() {
 	}
 	x.far.now, x.far.r = x.g.now, x.g.r
 	x.g, x.far = x.far, x.g
+	x.opts[0], x.opts[1] = x.opts[1], x.opts[0]
 	x.slots, x.owner = slots, owner
 }
 
 // step does one thing.
 func (x *traffic) step() {
-	switch x.pick(16) {
+	switch x.pick(17) {
 	case 0, 1, 2, 3, 4:
 		x.bind()
 	case 5:
@@ -226,6 +229,10 @@ func (x *traffic) step() {
 		x.move()
 	case 7:
 		x.g.now += uint64(x.pick(4000)) * 1e6
+	case 8: // another process goes on
+		if r := x.g.restore(x.opts[0]); r.Torn+r.LostBinds+r.Arriving+r.Leaving != 0 {
+			x.t.Fatalf("restored %+v", r)
+		}
 	default:
 		x.g.now += uint64(x.pick(100)) * 1e6
 		x.burst()
