@@ -73,6 +73,10 @@ type Opened struct {
 	// bytes.
 	Owners, Pins           string
 	OwnersBytes, PinsBytes int
+	// Grace and GraceInner are names of the kept maps of bpf.View.Grace, CPUs is
+	// how many there may be: the rest of what a view needs.
+	Grace, GraceInner string
+	CPUs              int
 }
 
 // AddPort attaches an interface.
