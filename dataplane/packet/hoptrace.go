@@ -70,6 +70,9 @@ type HopRecord struct {
 	// Verdict is what the host made of the function's: never Abort.
 	Verdict Verdict
 	Fault   uint8
+	// Trial is 1 when it was the version on trial that ran.
+	Trial uint8
+	_     [7]uint8
 }
 
 // BytesBefore returns what was kept of the frame before the function. It is

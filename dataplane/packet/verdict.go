@@ -32,7 +32,9 @@ type Outcome struct {
 	Port uint16
 	// Fault says that Reason is the engine's word about function Hop.
 	Fault uint8
-	_     uint8
+	// Trial is 1 when the version of function Hop that is on trial decided,
+	// which has reasons of its own.
+	Trial uint8
 }
 
 // HopEngine is the Hop of an outcome that no function decided.

@@ -46,18 +46,19 @@ static inline void clear_word(struct sfc_desc *d)
 	memset(&d->verdict, 0, 4);
 }
 
-static void drop(struct sfc_burst *b, uint32_t h, uint32_t k, uint16_t reason, bool fault)
+static void drop(struct sfc_burst *b, const struct sfc_hop *hop, uint32_t h, uint32_t k, uint16_t reason, bool fault)
 {
 	b->out[k].verdict = SFC_DROP;
 	b->out[k].hop = (uint8_t)h;
+	b->out[k].trial = hop->trial;
 	b->out[k].reason = reason;
 	b->out[k].fault = fault;
 }
 
-static void engine_drop(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint32_t k, uint16_t reason)
+static void engine_drop(struct sfc_burst *b, struct sfc_hop *hop, uint32_t h, uint32_t k, uint16_t reason)
 {
-	c->hop[h].stats->engine[reason]++;
-	drop(b, h, k, reason, true);
+	hop->stats->engine[reason]++;
+	drop(b, hop, h, k, reason, true);
 }
 
 /*
@@ -65,9 +66,8 @@ static void engine_drop(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, ui
  * every word once, checks it, and writes the host's own record. Returns
  * whether the packet goes on to the next function.
  */
-static bool settle(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint32_t k, const struct sfc_desc *d)
+static bool settle(struct sfc_chain *c, struct sfc_burst *b, struct sfc_hop *hop, uint32_t h, uint32_t k, const struct sfc_desc *d)
 {
-	struct sfc_hop *hop = &c->hop[h];
 	uint64_t where = where_is(d);
 	uint32_t word = word_of(d);
 	uint16_t port = port_of(d), reason = (uint16_t)(word >> 16);
@@ -75,20 +75,20 @@ static bool settle(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint32_
 
 	if (verdict == SFC_ABORT || verdict >= SFC_VERDICTS) {
 		hop->stats->verdicts[SFC_ABORT]++;
-		engine_drop(c, b, h, k, SFC_R_NO_VERDICT);
+		engine_drop(b, hop, h, k, SFC_R_NO_VERDICT);
 		return false;
 	}
 	if (verdict == SFC_DROP) {
 		uint16_t known = reason <= hop->reasons ? reason : 0;
 		hop->stats->verdicts[SFC_DROP]++;
 		hop->stats->reasons[known]++;
-		drop(b, h, k, known, false);
+		drop(b, hop, h, k, known, false);
 		return false;
 	}
 	if (where != c->where[k]) {
 		uint32_t off = (uint16_t)(where >> 32), len = (uint16_t)(where >> 48);
 		if ((uint32_t)where != (uint32_t)c->where[k] || len < SFC_MIN_FRAME || off + len > SFC_CHUNK) {
-			engine_drop(c, b, h, k, SFC_R_BAD_DESCRIPTOR);
+			engine_drop(b, hop, h, k, SFC_R_BAD_DESCRIPTOR);
 			return false;
 		}
 		c->where[k] = where;
@@ -96,7 +96,7 @@ static bool settle(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint32_
 		b->frames[k].len = (uint16_t)len;
 	}
 	if (!may_send(c, port)) {
-		engine_drop(c, b, h, k, SFC_R_BAD_PORT);
+		engine_drop(b, hop, h, k, SFC_R_BAD_PORT);
 		return false;
 	}
 	b->out[k].port = port;
@@ -105,12 +105,13 @@ static bool settle(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint32_
 		return true;
 	b->out[k].verdict = verdict;
 	b->out[k].hop = (uint8_t)h;
+	b->out[k].trial = hop->trial;
 	return false;
 }
 
 /* Settles the burst after function h; keeps those that go on, in order, at the
  * front of the descriptors, verdicts cleared. */
-static uint32_t collect(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint8_t *idx, uint32_t n)
+static uint32_t collect(struct sfc_chain *c, struct sfc_burst *b, struct sfc_hop *hop, uint32_t h, uint8_t *idx, uint32_t n)
 {
 	uint32_t kept = 0, plain = 0;
 	for (uint32_t i = 0; i < n; i++) {
@@ -118,7 +119,7 @@ static uint32_t collect(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, ui
 		uint32_t k = idx[i];
 		if (likely(word_of(d) == SFC_NEXT && where_is(d) == c->where[k] && port_of(d) == b->out[k].port))
 			plain++;
-		else if (!settle(c, b, h, k, d))
+		else if (!settle(c, b, hop, h, k, d))
 			continue;
 		clear_word(d);
 		if (kept != i) {
@@ -127,20 +128,19 @@ static uint32_t collect(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, ui
 		}
 		kept++;
 	}
-	c->hop[h].stats->verdicts[SFC_NEXT] += plain;
+	hop->stats->verdicts[SFC_NEXT] += plain;
 	return kept;
 }
 
 /* The fault policy for the n packets that function h held. */
-static uint32_t policy(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, const uint8_t *idx, uint32_t n, uint16_t reason)
+static uint32_t policy(struct sfc_burst *b, struct sfc_hop *hop, uint32_t h, const uint8_t *idx, uint32_t n, uint16_t reason)
 {
-	struct sfc_hop *hop = &c->hop[h];
 	if (hop->open) {
 		hop->stats->skipped += n;
 		return n;
 	}
 	for (uint32_t i = 0; i < n; i++)
-		engine_drop(c, b, h, idx[i], reason);
+		engine_drop(b, hop, h, idx[i], reason);
 	return 0;
 }
 
@@ -184,14 +184,14 @@ static int migrate(struct sfc_hop *hop, const struct sfc_burst *b, const uint8_t
 
 /* Lets function h give something to the flows of the n packets it is called
  * with, until bind_end: at other times it has no packets to name. */
-static void bind_begin(struct sfc_chain *c, const struct sfc_burst *b, uint32_t h, const uint8_t *idx, uint32_t n)
+static void bind_begin(struct sfc_chain *c, const struct sfc_burst *b, struct sfc_hop *hop, uint32_t h, const uint8_t *idx, uint32_t n)
 {
 	struct sfc_binder *to = c->binder;
 	to->n = n;
 	to->hop = h;
 	to->idx = idx;
 	to->slot = b->slot;
-	c->hop[h].inst->binder = to;
+	hop->inst->binder = to;
 }
 
 /* What a function was promised holds, even if it trapped later on: it may have
@@ -244,13 +244,76 @@ static void note_time(struct sfc_stats *s, uint64_t took_ns, uint32_t packets)
 	s->latency[latency_class(took_ns)]++;
 }
 
+/* One version of function h over the n packets of idx, whose descriptors lie in
+ * front; returns how many go on. Sets bit of *faulted when its instance died. */
+static inline __attribute__((always_inline)) uint32_t run(struct sfc_chain *c, struct sfc_burst *b, struct sfc_hop *hop, uint32_t h,
+	uint8_t *idx, uint32_t n, bool timed, struct sfc_trace *t, uint32_t bit, uint32_t *faulted)
+{
+	uint32_t first = 0;
+	if (t)
+		first = sfc_trace_in(t, c, b, h, hop->trial, idx, n);
+	if (unlikely(!hop->inst)) {
+		n = policy(b, hop, h, idx, n, SFC_R_SUSPENDED);
+		if (t)
+			sfc_trace_out(t, c, b, first, idx, n, SFC_R_SUSPENDED);
+		return n;
+	}
+	if (hop->open)
+		memcpy(c->saved, c->desc, n * sizeof c->desc[0]);
+	uint64_t start = t || unlikely(timed) ? sfc_now_ns() : 0;
+	wasmtime_val_raw_t arg = { .i32 = (int32_t)n };
+	int rc = unlikely(hop->migration != NULL) ? migrate(hop, b, idx, n) : SFC_OK;
+	if (c->binder)
+		bind_begin(c, b, hop, h, idx, n);
+	if (likely(rc == SFC_OK))
+		rc = call(hop, &hop->inst->process, &arg);
+	if (c->binder)
+		bind_end(c);
+	uint64_t took = t || unlikely(timed) ? sfc_now_ns() - start : 0;
+	hop->stats->bursts++;
+	hop->stats->packets += n;
+	if (unlikely(timed))
+		note_time(hop->stats, took, n);
+	if (t)
+		sfc_trace_ran(t, c, first, h, idx, n, took);
+	uint16_t fault = 0;
+	if (likely(rc == SFC_OK)) {
+		n = collect(c, b, hop, h, idx, n);
+	} else {
+		fault = rc == SFC_ERR_BUDGET ? SFC_R_BUDGET : SFC_R_FAULT;
+		*faulted |= bit;
+		if (hop->open)
+			memcpy(c->desc, c->saved, n * sizeof c->desc[0]);
+		n = policy(b, hop, h, idx, n, fault);
+	}
+	if (t)
+		sfc_trace_out(t, c, b, first, idx, n, fault);
+	return n;
+}
+
+/* Both versions of function h, each over the packets that are its own. */
+static __attribute__((noinline)) uint32_t run_both(struct sfc_chain *c, struct sfc_burst *b, uint32_t h, uint8_t *idx, uint32_t n,
+	bool timed, struct sfc_trace *t, uint32_t *faulted)
+{
+	uint8_t other[SFC_BURST];
+	uint32_t nother;
+	n = sfc_canary_split(c, b, h, idx, n, other, &nother);
+	if (n > 0)
+		n = run(c, b, &c->hop[h], h, idx, n, timed, t, 1u << h, faulted);
+	if (nother == 0)
+		return n;
+	sfc_canary_turn(c, h, n, nother);
+	nother = run(c, b, &c->hop[h].canary->hop, h, other, nother, timed, t, 1u << (h + SFC_MAX_HOPS), faulted);
+	return sfc_canary_join(c, h, idx, n, other, nother);
+}
+
 /* A burst through the functions of a path. The compiler makes two of it: one
  * without a trace, in which nothing asks for one. */
 static inline __attribute__((always_inline)) uint32_t process(struct sfc_chain *c, struct sfc_burst *b,
 	const struct sfc_order *order, struct sfc_trace *t)
 {
 	uint8_t idx[SFC_BURST];
-	uint32_t n = b->n, faulted = 0, first = 0;
+	uint32_t n = b->n, faulted = 0;
 	bool timed = (c->count++ & c->time_mask) == 0;
 
 	c->control->now_ns = b->now_ns;
@@ -268,44 +331,10 @@ static inline __attribute__((always_inline)) uint32_t process(struct sfc_chain *
 		struct sfc_hop *hop = &c->hop[h];
 		if (at + 1 < order->n) /* while this one works */
 			fetch_state(&c->hop[order->hop[at + 1]], b, idx, n);
-		if (t)
-			first = sfc_trace_in(t, c, b, h, idx, n);
-		if (unlikely(!hop->inst)) {
-			n = policy(c, b, h, idx, n, SFC_R_SUSPENDED);
-			if (t)
-				sfc_trace_out(t, c, b, first, idx, n, SFC_R_SUSPENDED);
-			continue;
-		}
-		if (hop->open)
-			memcpy(c->saved, c->desc, n * sizeof c->desc[0]);
-		uint64_t start = t || unlikely(timed) ? sfc_now_ns() : 0;
-		wasmtime_val_raw_t arg = { .i32 = (int32_t)n };
-		int rc = unlikely(hop->migration != NULL) ? migrate(hop, b, idx, n) : SFC_OK;
-		if (c->binder)
-			bind_begin(c, b, h, idx, n);
-		if (likely(rc == SFC_OK))
-			rc = call(hop, &hop->inst->process, &arg);
-		if (c->binder)
-			bind_end(c);
-		uint64_t took = t || unlikely(timed) ? sfc_now_ns() - start : 0;
-		hop->stats->bursts++;
-		hop->stats->packets += n;
-		if (unlikely(timed))
-			note_time(hop->stats, took, n);
-		if (t)
-			sfc_trace_ran(t, c, first, h, idx, n, took);
-		uint16_t fault = 0;
-		if (likely(rc == SFC_OK)) {
-			n = collect(c, b, h, idx, n);
-		} else {
-			fault = rc == SFC_ERR_BUDGET ? SFC_R_BUDGET : SFC_R_FAULT;
-			faulted |= 1u << h;
-			if (hop->open)
-				memcpy(c->desc, c->saved, n * sizeof c->desc[0]);
-			n = policy(c, b, h, idx, n, fault);
-		}
-		if (t)
-			sfc_trace_out(t, c, b, first, idx, n, fault);
+		if (unlikely(hop->canary != NULL))
+			n = run_both(c, b, h, idx, n, timed, t, &faulted);
+		else
+			n = run(c, b, hop, h, idx, n, timed, t, 1u << h, &faulted);
 	}
 	return faulted;
 }
@@ -321,17 +350,24 @@ uint32_t sfc_chain_process_traced(struct sfc_chain *c, struct sfc_burst *b, cons
 	return process(c, b, order, t);
 }
 
+/* sfc_tick of one version; bit when its instance died. */
+static uint32_t tick(struct sfc_hop *hop, uint64_t now_ns, uint32_t bit)
+{
+	struct sfc_instance *i = hop->inst;
+	wasmtime_val_raw_t arg = { .i64 = (int64_t)now_ns };
+	if (!i || !i->has_tick || call(hop, &i->tick, &arg) == SFC_OK)
+		return 0;
+	return bit;
+}
+
 uint32_t sfc_chain_tick(struct sfc_chain *c, uint64_t now_ns)
 {
 	uint32_t faulted = 0;
 	c->control->now_ns = now_ns;
 	for (uint32_t h = 0; h < c->nhops; h++) {
-		struct sfc_instance *i = c->hop[h].inst;
-		if (!i || !i->has_tick)
-			continue;
-		wasmtime_val_raw_t arg = { .i64 = (int64_t)now_ns };
-		if (call(&c->hop[h], &i->tick, &arg) != SFC_OK)
-			faulted |= 1u << h;
+		faulted |= tick(&c->hop[h], now_ns, 1u << h);
+		if (c->hop[h].canary)
+			faulted |= tick(&c->hop[h].canary->hop, now_ns, 1u << (h + SFC_MAX_HOPS));
 	}
 	return faulted;
 }
@@ -359,12 +395,33 @@ static int flow_end(struct sfc_hop *hop, const uint32_t *slots, uint32_t n)
 	return rc;
 }
 
+/* The same for a hop with two versions: each is told of the flows that met it.
+ * Those that go on after a fault of one are the other's. */
+static uint32_t flow_end_both(struct sfc_hop *hop, uint32_t h, const uint32_t *slots, uint32_t n)
+{
+	struct sfc_hop *both[2] = { hop, &hop->canary->hop };
+	uint32_t faulted = 0;
+	for (uint32_t k = 0; k < n; k += SFC_BURST) {
+		uint32_t of[2][SFC_BURST], have[2];
+		sfc_canary_sort(hop->canary, slots + k, n - k < SFC_BURST ? n - k : SFC_BURST, of, have);
+		for (uint32_t v = 0; v < 2; v++) {
+			uint32_t bit = 1u << (h + v * SFC_MAX_HOPS);
+			const struct sfc_instance *i = both[v]->inst;
+			if (have[v] && !(faulted & bit) && i && i->has_flow_end && flow_end(both[v], of[v], have[v]) != SFC_OK)
+				faulted |= bit;
+		}
+	}
+	return faulted;
+}
+
 uint32_t sfc_chain_flow_end(struct sfc_chain *c, const uint32_t *slots, uint32_t n)
 {
 	uint32_t faulted = 0;
 	for (uint32_t h = 0; h < c->nhops; h++) {
 		struct sfc_instance *i = c->hop[h].inst;
-		if (i && i->has_flow_end && flow_end(&c->hop[h], slots, n) != SFC_OK)
+		if (unlikely(c->hop[h].canary != NULL))
+			faulted |= flow_end_both(&c->hop[h], h, slots, n);
+		else if (i && i->has_flow_end && flow_end(&c->hop[h], slots, n) != SFC_OK)
 			faulted |= 1u << h;
 	}
 	return faulted;

@@ -60,16 +60,21 @@ func (v *version) faulted(now time.Time, weight int) (wait time.Duration, quaran
 
 // replace takes the instances of the faulted hops out and puts spares in, as
 // far as back-off allows; a version on probation goes, and the one before it
-// comes back. Called by the worker, outside the hot path.
+// comes back; a version on trial goes. Called by the worker, outside the hot path.
 func (g *Group) replace(faulted uint32) {
 	now := time.Now()
 	for i, h := range g.hops {
+		if r := h.onTrial(); r != nil && faulted&(1<<(i+maxHops)) != 0 {
+			msg := r.canary.trap()
+			h.lastFault.Store(&msg)
+			g.rollBack(h, msg)
+		}
 		if faulted&(1<<i) == 0 {
 			continue
 		}
 		msg := g.c.trap(i)
 		h.lastFault.Store(&msg)
-		if h.trial != nil {
+		if h.trial != nil && h.onTrial() == nil {
 			g.rollBack(h, msg)
 			continue
 		}

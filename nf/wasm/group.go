@@ -311,8 +311,9 @@ func (g *Group) freeAll() error {
 	g.mu.Unlock()
 	for _, r := range replacements {
 		r.phase.CompareAndSwap(int32(Prepared), int32(Discarded))
-		if r.migration != nil {
-			r.migration.close()
+		r.releaseMigration()
+		if r.canary != nil {
+			r.canary.close()
 		}
 	}
 	for _, h := range hops {

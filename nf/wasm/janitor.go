@@ -106,7 +106,15 @@ func (j *janitor) settle(g *Group) {
 		if phase == Prepared || phase == Discarded {
 			continue
 		}
-		if !r.announced {
+		if phase == OnTrial {
+			if !r.tried {
+				r.tried = true
+				s := r.Status()
+				g.emit(Event{Function: r.hop.name, Kind: EventReplaced, Text: fmt.Sprintf("%s on trial beside %s, flow state %s, %d%% of the flows", s.To, s.From, s.State, r.percent.Load())})
+			}
+			continue
+		}
+		if !r.announced && (phase != RolledBack || !r.tried) {
 			r.announced = true
 			s := r.Status()
 			g.emit(Event{Function: r.hop.name, Kind: EventReplaced, Text: fmt.Sprintf("%s -> %s, flow state %s%s", s.From, s.To, s.State, note(s.Why))})

@@ -29,7 +29,7 @@ func (g *Group) Reconfigure(hop int, config []byte, o ReplaceOptions) (*Replacem
 	if err != nil {
 		return nil, err
 	}
-	if spec.Module.Manifest.LiveConfigure && r.from.spec.Module == spec.Module && r.from.slots == r.to.slots {
+	if spec.Module.Manifest.LiveConfigure && !o.Canary && r.from.spec.Module == spec.Module && r.from.slots == r.to.slots {
 		r.live = new(liveConfig)
 	}
 	return r, nil

@@ -33,12 +33,15 @@ type Replacement struct {
 	work      background
 	probation time.Duration
 	live      *liveConfig // set when the instance itself stays
+	canary    *canary     // set when it can be tried
+	percent   atomic.Int32
 
 	phase atomic.Int32
 	why   atomic.Pointer[string]
 
 	until     time.Time // the worker's: end of probation
 	announced bool      // the janitor's
+	tried     bool      // the janitor's: it has been on trial
 }
 
 // Prepare makes everything that a new version of function hop needs: instances,
@@ -105,6 +108,12 @@ func (g *Group) prepare(p *hop, h Hop, o ReplaceOptions) (_ *Replacement, err er
 		}
 		r.to.reads = from.slots.layout
 	}
+	if o.Canary {
+		if r.canary = newCanary(g.opts.Flows); r.canary == nil {
+			r.releaseMigration()
+			return nil, fmt.Errorf("function %s: no memory to note which of %d flows meet a version on trial", h.Name, g.opts.Flows)
+		}
+	}
 	r.to.current.Store(<-r.to.spares)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -130,26 +139,25 @@ func (g *Group) letGo(v *version) {
 
 // Install puts the new version in the old one's place. The worker calls it
 // between two bursts: it exchanges pointers, without a system call, and
-// allocates nothing. Errors are the sentinels above; the replacement can then
+// allocates nothing. A version on trial is promoted so. Errors are the sentinels above; the replacement can then
 // be tried again or discarded.
 func (r *Replacement) Install() error {
 	g, h := r.g, r.hop
-	if Phase(r.phase.Load()) != Prepared {
-		return ErrUsed
-	}
-	if h.trial != nil {
-		g.advance(h, 0)
-	}
-	switch {
-	case h.cur.Load() != r.from:
-		return ErrStale
-	case h.trial != nil:
-		return ErrProbation
-	case !r.phase.CompareAndSwap(int32(Prepared), int32(Probation)):
-		return ErrUsed
-	}
-	if r.live != nil {
-		r.configureLive()
+	if h.onTrial() == r {
+		if r.migration != nil {
+			r.migration.leaveUnmet(r.canary)
+		}
+		r.phase.Store(int32(Probation))
+	} else {
+		if err := r.free(); err != nil {
+			return err
+		}
+		if !r.phase.CompareAndSwap(int32(Prepared), int32(Probation)) {
+			return ErrUsed
+		}
+		if r.live != nil {
+			r.configureLive()
+		}
 	}
 	r.until = time.Now().Add(r.probation)
 	r.to.slots.follow(r.from.slots)
@@ -160,6 +168,26 @@ func (r *Replacement) Install() error {
 	g.suspended &^= 1 << h.index
 	g.trials |= 1 << h.index
 	g.countFlowBytes()
+	return nil
+}
+
+// free reports whether the way is free for the new version.
+func (r *Replacement) free() error {
+	g, h := r.g, r.hop
+	if Phase(r.phase.Load()) != Prepared {
+		return ErrUsed
+	}
+	if h.trial != nil {
+		g.advance(h, 0)
+	}
+	switch {
+	case h.cur.Load() != r.from:
+		return ErrStale
+	case h.onTrial() != nil:
+		return ErrOnTrial
+	case h.trial != nil:
+		return ErrProbation
+	}
 	return nil
 }
 
@@ -188,10 +216,17 @@ func (r *Replacement) Discard() {
 
 // release frees the version that lost, and what was between the two.
 func (r *Replacement) release(loser *version) {
+	r.releaseMigration()
+	if r.canary != nil {
+		r.canary.close()
+	}
+	r.g.free(loser)
+}
+
+func (r *Replacement) releaseMigration() {
 	if r.migration != nil {
 		r.migration.close()
 	}
-	r.g.free(loser)
 }
 
 // attend looks after hops that are suspended or on probation. Called by the
@@ -214,6 +249,9 @@ func (g *Group) attend(slots uint32) {
 // accepts a version that has stood its probation.
 func (g *Group) advance(h *hop, slots uint32) {
 	r := h.trial
+	if h.onTrial() != nil {
+		return
+	}
 	if r.migration != nil {
 		if !g.migrateSome(r, slots) {
 			g.replace(1 << h.index)

@@ -17,6 +17,8 @@ var (
 	ErrLayout = errors.New("flow state of another layout")
 	// ErrProbation: the version that runs is still on probation.
 	ErrProbation = errors.New("the function's last replacement is still on probation: wait until it is accepted")
+	// ErrOnTrial: another version is on trial.
+	ErrOnTrial = errors.New("another version of the function is on trial: install it or roll it back first")
 	// ErrStale: another replacement came first.
 	ErrStale = errors.New("the function was replaced meanwhile: prepare again")
 	// ErrUsed: a replacement is installed once, unless it was discarded.
@@ -36,6 +38,8 @@ type ReplaceOptions struct {
 	// Probation is how long a fault of the new version puts the old one back.
 	// Default 5 s; below zero only as long as flow state is under way.
 	Probation time.Duration
+	// Canary makes what a trial needs, see [Replacement.Canary].
+	Canary bool
 }
 
 // Phase is how far a replacement has come.
@@ -53,10 +57,12 @@ const (
 	RolledBack
 	// Discarded: it never ran.
 	Discarded
+	// OnTrial: some flows meet the new version.
+	OnTrial
 )
 
 func (p Phase) String() string {
-	return [...]string{"prepared", "probation", "accepted", "rolled_back", "discarded"}[p]
+	return [...]string{"prepared", "probation", "accepted", "rolled_back", "discarded", "canary"}[p]
 }
 
 // ReplacementStatus is how a replacement stands.

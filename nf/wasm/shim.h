@@ -6,8 +6,9 @@
  * Files: engine.c (engine, epoch ticker, host imports), memory.c (linear
  * memory with the window mapped over it), instance.c (one guest), emit.c
  * (its records), deadline.c (the CPU time of its calls), chain.c (a burst
- * through the functions of a path), trace.c (what they do with chosen packets),
- * migrate.c (flow state from one version of a function to the next).
+ * through the functions of a path), canary.c (a version on trial beside the one
+ * that runs), trace.c (what they do with chosen packets), migrate.c (flow state
+ * from one version of a function to the next).
  */
 #ifndef SFC_SHIM_H
 #define SFC_SHIM_H
@@ -66,7 +67,7 @@ struct sfc_desc { /* packet.Desc */
 _Static_assert(sizeof(struct sfc_desc) == 64, "descriptor is one cache line");
 
 struct sfc_frame { uint32_t chunk; uint16_t off, len; };
-struct sfc_out { uint8_t verdict, hop; uint16_t reason, port; uint8_t fault, pad; };
+struct sfc_out { uint8_t verdict, hop; uint16_t reason, port; uint8_t fault, trial; };
 
 struct sfc_burst { /* packet.Burst */
 	uint32_t n;
@@ -93,6 +94,7 @@ struct sfc_trace_record { /* packet.HopRecord */
 	uint16_t port_before, port;
 	uint16_t reason, burst;
 	uint8_t packet, hop, verdict, fault;
+	uint8_t trial, pad[7];
 };
 struct sfc_trace { /* packet.HopTrace */
 	uint64_t want;
@@ -213,8 +215,19 @@ struct sfc_hop {
 	uint64_t late_ns;          /* CPU time of the last overrun, 0 after other faults */
 	uint32_t reasons;          /* how many the manifest declares */
 	bool open;                 /* fault policy */
+	uint8_t trial;             /* 1: some flows' alternative to the hop's version */
+	struct sfc_canary *canary; /* NULL: none */
 	char trap[SFC_ERRLEN];     /* message of the last trap */
 	struct sfc_stats *stats;   /* of the version */
+};
+
+/* A version on trial beside the one that runs, see canary.c. */
+struct sfc_canary {
+	struct sfc_hop hop;
+	uint32_t split; /* flows of buckets below meet it */
+	uint32_t slots; /* how many the chain has; 0: the function keeps no flow state */
+	uint64_t *met;  /* bit per slot: its flow has met it */
+	struct sfc_desc aside[SFC_BURST], ran[SFC_BURST];
 };
 
 struct sfc_chain {
@@ -282,7 +295,8 @@ int sfc_trap_read(wasm_trap_t *, char *err);
 int sfc_error_read(wasmtime_error_t *, char *err);
 uint64_t sfc_now_ns(void);
 
-/* All return a bit set of the hops whose instance died in this call. */
+/* All return a bit set of the hops whose instance died in this call; shifted by
+ * SFC_MAX_HOPS, of those whose version on trial did. */
 uint32_t sfc_chain_process(struct sfc_chain *, struct sfc_burst *, const struct sfc_order *);
 uint32_t sfc_chain_process_traced(struct sfc_chain *, struct sfc_burst *, const struct sfc_order *, struct sfc_trace *);
 uint32_t sfc_chain_tick(struct sfc_chain *, uint64_t now_ns);
@@ -291,9 +305,18 @@ uint32_t sfc_chain_flow_end(struct sfc_chain *, const uint32_t *slots, uint32_t 
 /* chain.c: ends a call that sfc_deadline_start began, SFC_OK or how it failed. */
 int sfc_call_end(struct sfc_hop *, wasmtime_error_t *, wasm_trap_t *);
 
+/* canary.c */
+struct sfc_canary *sfc_canary_new(uint32_t slots);
+void sfc_canary_delete(struct sfc_canary *);
+uint32_t sfc_canary_split(struct sfc_chain *, const struct sfc_burst *, uint32_t h, uint8_t *idx, uint32_t n, uint8_t *other,
+	uint32_t *nother);
+void sfc_canary_turn(struct sfc_chain *, uint32_t h, uint32_t nran, uint32_t nother);
+uint32_t sfc_canary_join(struct sfc_chain *, uint32_t h, uint8_t *idx, uint32_t n, const uint8_t *other, uint32_t nother);
+void sfc_canary_sort(struct sfc_canary *, const uint32_t *slots, uint32_t n, uint32_t of[2][SFC_BURST], uint32_t have[2]);
+
 /* trace.c */
-uint32_t sfc_trace_in(struct sfc_trace *, const struct sfc_chain *, const struct sfc_burst *, uint32_t h, const uint8_t *idx,
-	uint32_t n);
+uint32_t sfc_trace_in(struct sfc_trace *, const struct sfc_chain *, const struct sfc_burst *, uint32_t h, uint8_t trial,
+	const uint8_t *idx, uint32_t n);
 void sfc_trace_ran(struct sfc_trace *, const struct sfc_chain *, uint32_t first, uint32_t h, const uint8_t *idx, uint32_t n,
 	uint64_t took_ns);
 void sfc_trace_out(struct sfc_trace *, const struct sfc_chain *, const struct sfc_burst *, uint32_t first, const uint8_t *idx,

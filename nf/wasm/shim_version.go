@@ -22,14 +22,24 @@ var (
 )
 
 // setVersion gives hop h what belongs to a version of its function: pointers
-// and numbers, no system call. m is nil when no flow state is under way.
+// and numbers, no system call. m is nil when no flow state is under way. No
+// version is on trial beside it then.
 func (c chain) setVersion(h int, v *version, m *migration) {
-	hop := &c.c.hop[h]
+	c.fill(&c.c.hop[h], v, m)
+	c.c.hop[h].canary = nil
+}
+
+func (c chain) fill(hop *C.struct_sfc_hop, v *version, m *migration) {
 	hop.open = C.bool(v.spec.Open)
 	hop.reasons = C.uint32_t(len(v.spec.Module.Manifest.DropReasons))
 	hop.stats = v.stats.c
-	c.setInstance(h, v.current.Load())
-	c.setMigration(h, m)
+	hop.inst, hop.migration = nil, nil
+	if i := v.current.Load(); i != nil {
+		hop.inst = i.c
+	}
+	if m != nil {
+		hop.migration = m.c
+	}
 }
 
 // setMigration says whether flow state of hop h is under way; nil: no.

@@ -21,10 +21,14 @@ func (s *slots) of(slot uint32) []byte {
 }
 
 // slots returns the slots of the version that runs, and those of the one before
-// when they are others and it may come back. Either may be nil.
+// when they are others and it may come back. A version on trial is as one that
+// runs, the one beside it as the one before. Either may be nil.
 func (h *hop) slots() (cur, old *slots) {
-	cur = h.cur.Load().slots
-	if h.trial != nil && h.trial.from.slots != cur {
+	switch cur = h.cur.Load().slots; {
+	case h.trial == nil:
+	case h.onTrial() != nil && h.trial.ownSlots():
+		return h.trial.to.slots, cur
+	case h.trial.from.slots != cur:
 		old = h.trial.from.slots
 	}
 	return cur, old
@@ -65,6 +69,19 @@ func (h *hop) clear(slot uint32, cur, old *slots) {
 	if m := h.underWay(); m != nil {
 		m.setDone(slot)
 	}
+	if r := h.onTrial(); r != nil {
+		r.canary.clearMet(slot)
+	}
+}
+
+// knows reports whether the newest version's slots have what is known of a
+// flow.
+func (h *hop) knows(slot uint32) bool {
+	if r := h.onTrial(); r != nil && r.ownSlots() {
+		return r.canary.hasMet(slot)
+	}
+	m := h.underWay()
+	return m == nil || m.isDone(slot)
 }
 
 // A flow on its way between workers is a row of parts: what one version of one
@@ -100,8 +117,7 @@ func (g *Group) countFlowBytes() {
 func (g *Group) TakeFlow(slot uint32, dst []byte) {
 	for _, h := range g.hops {
 		cur, old := h.slots()
-		m := h.underWay()
-		if cur != nil && (m == nil || m.isDone(slot)) {
+		if cur != nil && h.knows(slot) {
 			dst = putPart(dst, h.index, cur, slot)
 		}
 		if old != nil {
@@ -165,7 +181,7 @@ func (g *Group) GiveFlow(slot uint32, src []byte) {
 // ran where it comes from kept, and behind it what the one before had left.
 func (g *Group) give(h *hop, slot uint32, p, before part) {
 	cur, old := h.slots()
-	m := h.underWay()
+	m, run := h.underWay(), h.cur.Load()
 	switch {
 	case p.state == nil || cur == nil && old == nil:
 	case cur != nil && p.layout == cur.layout:
@@ -176,17 +192,22 @@ func (g *Group) give(h *hop, slot uint32, p, before part) {
 		if old != nil && before.layout == old.layout {
 			copy(old.of(slot), before.state)
 		}
+		if r := h.onTrial(); r != nil && r.ownSlots() {
+			r.canary.setMet(slot)
+		}
 	case old != nil && p.layout == old.layout:
 		copy(old.of(slot), p.state)
 		if m != nil {
 			m.setLeft(slot)
+		}
+		if m != nil && h.onTrial() == nil { // else when the flow meets it
 			if _, ok := g.c.migrateRange(h.index, slot, slot+1, 1); !ok {
 				g.replace(1 << h.index)
 			}
 		}
-	case cur != nil && p.layout == h.cur.Load().reads && g.suspended&(1<<h.index) == 0:
+	case run.slots != nil && p.layout == run.reads && g.suspended&(1<<h.index) == 0:
 		if !g.c.migrateBytes(h.index, p.state, slot) {
-			clear(cur.of(slot))
+			clear(run.slots.of(slot))
 			g.replace(1 << h.index)
 		}
 	case before.state != nil:

@@ -105,6 +105,8 @@ type FunctionStats struct {
 	State   State
 	// Version is that of the manifest in force.
 	Version string
+	// Canary is the version on trial, nil if there is none.
+	Canary *CanaryStats
 	// Replacement is how the last replacement stands, nil if there was none.
 	Replacement *ReplacementStatus
 	// StateLost counts flows that came from another worker with state that no
@@ -202,11 +204,8 @@ func (h *hop) stats() FunctionStats {
 	for r := range packet.Reason(16) {
 		addTo(s.Faulted, r.String(), raw[statEngine+int(r)])
 	}
-	if n := raw[statTimedPkts]; n > 0 {
-		s.NsPerPacket = float64(raw[statTimedNs]) / float64(n)
-	}
-	s.Latency.MaxNs = raw[statTimedMax]
-	copy(s.Latency.Counts[:], raw[statLatency:])
+	s.NsPerPacket, s.Latency = raw.times()
+	s.Canary = h.canaryStats()
 	if msg := h.lastFault.Load(); msg != nil {
 		s.LastFault = *msg
 	}
@@ -218,6 +217,17 @@ func (h *hop) stats() FunctionStats {
 		s.Replacement = &status
 	}
 	return s
+}
+
+// times returns the mean time per packet in ns, 0 when none was timed, and how
+// long bursts took.
+func (raw *rawStats) times() (nsPerPacket float64, l Latency) {
+	if n := raw[statTimedPkts]; n > 0 {
+		nsPerPacket = float64(raw[statTimedNs]) / float64(n)
+	}
+	l.MaxNs = raw[statTimedMax]
+	copy(l.Counts[:], raw[statLatency:])
+	return nsPerPacket, l
 }
 
 // undeclared names a drop whose number the manifest does not have.
@@ -248,6 +258,9 @@ func (g *Group) ReasonName(o packet.Outcome) string {
 		return h.name + "." + packet.Reason(o.Reason).String()
 	}
 	reasons := h.cur.Load().spec.Module.Manifest.DropReasons
+	if r := h.last.Load(); o.Trial != 0 && r != nil {
+		reasons = r.to.spec.Module.Manifest.DropReasons
+	}
 	if o.Reason == 0 || int(o.Reason) > len(reasons) {
 		return h.name + "." + undeclared
 	}

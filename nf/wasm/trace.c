@@ -26,8 +26,8 @@ static void keep(struct sfc_trace *t, const struct sfc_chain *c, struct sfc_fram
 }
 
 /* Before function h runs on n packets; returns its first record. */
-uint32_t sfc_trace_in(struct sfc_trace *t, const struct sfc_chain *c, const struct sfc_burst *b, uint32_t h, const uint8_t *idx,
-	uint32_t n)
+uint32_t sfc_trace_in(struct sfc_trace *t, const struct sfc_chain *c, const struct sfc_burst *b, uint32_t h, uint8_t trial,
+	const uint8_t *idx, uint32_t n)
 {
 	uint32_t first = t->n;
 	for (uint32_t i = 0; i < n; i++) {
@@ -42,6 +42,7 @@ uint32_t sfc_trace_in(struct sfc_trace *t, const struct sfc_chain *c, const stru
 		memset(r, 0, sizeof *r);
 		r->packet = (uint8_t)k;
 		r->hop = (uint8_t)h;
+		r->trial = trial;
 		r->burst = (uint16_t)n;
 		r->before = r->after = b->frames[k];
 		r->mark_before = r->mark = __atomic_load_n(&c->desc[i].mark, __ATOMIC_RELAXED);
