@@ -8,12 +8,6 @@ import (
 	"sfc/ctrl/api"
 )
 
-// Failed attempts to come in that an address may make per second, and at once.
-const (
-	strangerRate  = 5
-	strangerBurst = 20
-)
-
 // slowDown is a refusal to answer so often.
 type slowDown struct {
 	problem *api.Problem
@@ -85,7 +79,7 @@ func (r *request) identify() error {
 
 // stranger counts an attempt to come in that failed.
 func (r *request) stranger() error {
-	return r.rate("stranger:"+r.from, strangerRate, strangerBurst)
+	return r.rate("stranger:"+r.from, r.s.limits.Strangers, 4*r.s.limits.Strangers)
 }
 
 // permit says whether the caller may do what is asked. A tenant that is not the

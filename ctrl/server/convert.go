@@ -65,15 +65,23 @@ func flow(f plane.Flow, forTenant bool) api.Flow {
 
 func trace(t plane.Trace) api.Trace {
 	out := api.Trace{
-		Time: t.Time, Worker: t.Worker, Port: t.Port, Path: t.Path, Frame: t.Frame, Length: t.Length, Flow: t.Flow,
+		Time: t.Time, Worker: t.Worker, Port: t.Port, Path: t.Path, Frame: present(t.Frame), Length: t.Length, Flow: t.Flow,
 		Hops: []api.TraceHop{}, Verdict: t.Verdict, Reason: t.Reason, Egress: t.Egress, TookNs: t.TookNs,
 	}
 	for _, h := range t.Hops {
 		hop := api.TraceHop{Function: h.Function, Version: h.Version, Verdict: h.Verdict, Reason: h.Reason, TookNs: h.TookNs, Burst: h.Burst}
 		for _, c := range h.Changes {
-			hop.Changes = append(hop.Changes, api.Change(c))
+			hop.Changes = append(hop.Changes, api.Change{Offset: c.Offset, Before: present(c.Before), After: present(c.After)})
 		}
 		out.Hops = append(out.Hops, hop)
 	}
 	return out
+}
+
+// present makes no bytes an empty text in JSON, not a null.
+func present(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
 }

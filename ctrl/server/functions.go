@@ -45,13 +45,13 @@ func (s *Server) putFunction(r *request) (*answer, error) {
 	}
 	body := &upload{r: r, from: http.MaxBytesReader(r.w, r.Body, d.MaxSize), until: time.Now().Add(s.limits.Upload)}
 	f, created, err := s.opts.Functions.Deploy(r.Context(), r.tenant, d, body)
-	r.within(0)
 	if err != nil {
 		if body.failed != nil {
 			err = body.failed // why the function store could not read on
 		}
 		return nil, err
 	}
+	r.within(0)
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated

@@ -72,7 +72,7 @@ func start(tb testing.TB, dir string, change func(*Options)) *world {
 	w.store = must[*store.Store](tb)(store.Open(tb.Context(), filepath.Join(dir, "store"), store.Options{Events: 64}))
 	o := Options{
 		Store: w.store, AuditFile: filepath.Join(dir, "audit.log"), Plane: &onePlane{}, Version: "1.2.3",
-		Functions: &keptFunctions{store: w.store}, Limits: Limits{Rate: 100_000, Bookmark: 50 * time.Millisecond},
+		Functions: &keptFunctions{store: w.store}, Limits: Limits{Rate: 100_000, Strangers: 100_000, Bookmark: 50 * time.Millisecond},
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", string(api.BodyMetrics))
 			fmt.Fprintln(w, "sfc_up 1")
@@ -360,4 +360,24 @@ func (*onePlane) Capture(ctx context.Context, r plane.CaptureRequest, out *os.Fi
 func digestOf(module []byte) string {
 	sum := sha256.Sum256(module)
 	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// upload1 is a module on its way.
+func upload1(version string) client.Upload {
+	return client.Upload{Function: "firewall", Version: version, Module: strings.NewReader(module), Size: int64(len(module)), Source: "a test"}
+}
+
+// onSocket is a client on the unix socket with a token.
+func (w *world) onSocket(tb testing.TB, secret string) *client.Client {
+	tb.Helper()
+	c := must[*client.Client](tb)(client.New("unix://"+filepath.Join(w.dir, "s"), client.Options{Token: secret}))
+	tb.Cleanup(c.Close)
+	return c
+}
+
+// clientTLS trusts the world's certificate.
+func (w *world) clientTLS() *tls.Config {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(w.ca)
+	return &tls.Config{RootCAs: pool}
 }

@@ -148,6 +148,9 @@ func (s *Server) chainKind() *kind[api.Chain, *api.Chain] {
 // acceptChain checks a chain as its file would be.
 func acceptChain(o *api.Chain) error {
 	o.Status = api.ChainStatus{}
+	if o.Spec.Functions == nil {
+		o.Spec.Functions = []api.ChainFunction{} // forward only
+	}
 	for i := range o.Spec.Functions {
 		f := &o.Spec.Functions[i]
 		if name, _, ok := api.SplitRef(f.Module); f.Name == "" && ok {

@@ -80,10 +80,16 @@ func ListenTLS(address string, config *tls.Config) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
+	return TLS(l, config), nil
+}
+
+// TLS makes a TCP socket that somebody else opened one of ListenTLS. config has
+// the certificate.
+func TLS(l net.Listener, config *tls.Config) net.Listener {
 	config = config.Clone()
 	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
 	config.NextProtos = []string{"h2", "http/1.1"}
-	return &tlsListener{Listener: l, config: config}, nil
+	return &tlsListener{Listener: l, config: config}
 }
 
 // tlsListener marks a listener whose connections are to be encrypted. They are

@@ -44,9 +44,9 @@ func (r *request) decode(to any) error {
 // body reads a small body, within its time.
 func (r *request) body(limit int64) ([]byte, error) {
 	r.within(r.s.limits.Read)
-	defer r.within(0)
 	data, err := io.ReadAll(http.MaxBytesReader(r.w, r.Body, limit))
 	if err == nil {
+		r.within(0)
 		return data, nil
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {

@@ -187,8 +187,9 @@ func (r *request) fail(err error) {
 		r.w.Header().Set("Retry-After", strconv.Itoa(slow.seconds()))
 	}
 	if r.ContentLength != 0 && r.Method != http.MethodGet {
-		// What is left of the body is not worth reading.
+		// What is left of the body is not worth waiting for.
 		r.w.Header().Set("Connection", "close")
+		r.within(min(time.Second, r.s.limits.Read))
 	}
 	data, merr := json.Marshal(p)
 	if merr != nil {

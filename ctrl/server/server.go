@@ -51,6 +51,9 @@ type Limits struct {
 	// Rate and Burst are the requests per second of a token or user. Default
 	// 100, at once 200. Root by the unix socket is not limited.
 	Rate, Burst int
+	// Strangers is how many attempts to come in that fail an address may make per
+	// second, four times as many at once. Default 5.
+	Strangers int
 	// Streams is how many watches, followed events, traces and captures a token
 	// or user may have at a time. Default 64.
 	Streams int
@@ -78,6 +81,7 @@ func (l Limits) withDefaults() Limits {
 	pick(&l.Module, 64<<20)
 	pick(&l.Rate, 100)
 	pick(&l.Burst, 2*l.Rate)
+	pick(&l.Strangers, 5)
 	pick(&l.Streams, 64)
 	pick(&l.Connections, 1024)
 	pick(&l.Header, 10*time.Second)
