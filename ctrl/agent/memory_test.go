@@ -28,11 +28,16 @@ type inMemory struct {
 	table   *classify.Table
 	placing *classify.Placing
 	refuse  error // of Update
+	kept    bool  // tables are those of an earlier process
 	updates int
 }
 
 func (k *inMemory) Open(o KernelOptions) (KernelTables, error) {
 	k.opts = o
+	if k.kept {
+		k.tables.Kept = true
+		return k.tables, nil
+	}
 	k.tables = KernelTables{Key: [2]uint64{3, 5}, Owners: make([]byte, steer.OwnersSize(o.Chains)), Pins: make([]byte, o.PinBytes)}
 	return k.tables, nil
 }

@@ -23,6 +23,23 @@ func (p *past) forget(tenant, name string) {
 	}
 }
 
+// without takes out what flow tables that are restored have counted: that they
+// still know.
+func (p *past) without(tenant, name string, s FlowStats) {
+	for i := range p.Stats.Chains {
+		c := &p.Stats.Chains[i]
+		if c.Tenant != tenant || c.Name != name {
+			continue
+		}
+		for k := range s.Created {
+			c.FlowsCreated -= min(c.FlowsCreated, s.Created[k])
+			c.FlowsExpired -= min(c.FlowsExpired, s.Expired[k])
+			c.FlowsEvicted -= min(c.FlowsEvicted, s.Evicted[k])
+			c.FlowsRefused -= min(c.FlowsRefused, s.Refused[k])
+		}
+	}
+}
+
 // add adds what a chain counted that is taken away, to be followed by another
 // one of its name.
 func (p *past) add(c plane.ChainStats) {

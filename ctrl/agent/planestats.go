@@ -160,6 +160,16 @@ func (d *Dataplane) countChain(r *running, a *dataplane.Account) plane.ChainStat
 	return s
 }
 
+// flowStats sums the flow tables up, of workers that do not run.
+func (r *running) flowStats() (s FlowStats) {
+	for i := range r.posts {
+		if t := r.posts[i].flows; t != nil {
+			s.add(t)
+		}
+	}
+	return s
+}
+
 func (r *running) countFunction(i int, f *wasm.FunctionStats) plane.FunctionStats {
 	status := r.functionStatus(i)
 	var count uint64

@@ -126,6 +126,7 @@ func (d *Dataplane) restore() error {
 	if err := d.opts.Kernel.Update(d.claimed()); err != nil {
 		return fmt.Errorf("steer %d restored chains: %w", len(d.chains), err)
 	}
+	d.portsDirty = false
 	return nil
 }
 
@@ -152,6 +153,7 @@ func (d *Dataplane) restoreChain(was *savedChain) error {
 	}
 	c.live.run = r
 	d.chains[c.live.title] = c.live
+	d.past.without(was.Tenant, was.Name, r.flowStats())
 	return nil
 }
 
