@@ -78,6 +78,9 @@ var levels = map[string]int{
 	"ctrl/reconcile": 4,
 	"ctrl/server":    4,
 
+	// The control plane as a whole.
+	"ctrl/control": 5,
+
 	// Hosts and links around it.
 	"testbed/bench":    5,
 	"testbed/abuse":    5,
@@ -100,7 +103,7 @@ var owners = []struct {
 	code, tests []string
 }{
 	{"github.com/cilium/ebpf", []string{"bpf", "testbed/..."}, []string{"dataplane/xsk"}},
-	{"github.com/bytecodealliance/wasmtime-go", []string{"nf/wasm"}, []string{"cmd/sfcctl", "dataplane", "nf/...", "testbed/scenario"}},
+	{"github.com/bytecodealliance/wasmtime-go", []string{"nf/wasm"}, []string{"cmd/sfcctl", "ctrl/compile", "dataplane", "nf/...", "testbed/scenario"}},
 	{"github.com/nats-io", []string{"ctrl/store"}, nil},
 	{"github.com/minio/highwayhash", []string{"ctrl/store"}, nil},
 	{"oras.land/oras-go", []string{"ctrl/functions/oci"}, nil},
