@@ -30,6 +30,8 @@ type chain struct {
 	// draining says that the chain is in Worker.draining.
 	draining bool
 	lanes    []*lane
+	probes   []*probe
+	trace    *packet.HopTrace // what the functions write to for probes; nil: nobody wants it
 }
 
 // lane is a path and the burst under way on it.

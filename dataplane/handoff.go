@@ -111,13 +111,16 @@ func (w *Worker) arrived(it *item) {
 
 // drop drops a packet that is in no burst.
 func (w *Worker) drop(it *item, r packet.Reason) {
-	w.dropEngine(it.frame, r)
 	if l := w.lane(it.meta.Path); l != nil {
+		if len(l.chain.probes) > 0 {
+			w.probeDrop(l.chain, it.frame, &it.meta, r)
+		}
 		a := &l.chain.account
 		a.Packets++
 		a.Bytes += uint64(it.frame.Len)
 		a.drop(r)
 	}
+	w.dropEngine(it.frame, r)
 	if w.cfg.Observer != nil {
 		w.cfg.Observer.Dropped(it.meta, r)
 	}

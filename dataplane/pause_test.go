@@ -117,10 +117,10 @@ func TestPauseWithoutLink(t *testing.T) {
 		p.stuck = func(int) int { return 0 }
 	}
 	b.start()
-	s := &b.sources(1)[0]
+	s, rnd := &b.sources(1)[0], rand.New(rand.NewPCG(1, 2))
 	bucket := s.at[0].Bucket
 	for range 10 {
-		b.send(s, 0, b.ports[0].rnd)
+		b.send(s, 0, rnd)
 	}
 	w := b.set.workers[b.owners.Owner(0, bucket)]
 	for end := time.Now().Add(time.Second); w.Counters().Sent < 10 && time.Now().Before(end); {
@@ -130,7 +130,7 @@ func TestPauseWithoutLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 5 {
-		b.send(s, 0, b.ports[0].rnd)
+		b.send(s, 0, rnd)
 	}
 	for held := uint64(0); held < 5; {
 		time.Sleep(time.Millisecond)

@@ -28,7 +28,7 @@ type txQueue struct {
 	rxNs   [packet.BurstSize]uint64
 	seq    [packet.BurstSize]uint32
 	inPort [packet.BurstSize]uint16
-	chain  [packet.BurstSize]uint16
+	path   [packet.BurstSize]uint16
 }
 
 // addPort gives the worker a port, between two bursts: the first of its queues

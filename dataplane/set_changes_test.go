@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -169,14 +170,14 @@ func TestChangesAreRefused(t *testing.T) {
 // A chain stays while packets of it wait for their flow, and says how many.
 func TestBusyChainStays(t *testing.T) {
 	b := newPlayed(t, 2, 64)
-	s := &b.sources(1)[0]
+	s, rnd := &b.sources(1)[0], rand.New(rand.NewPCG(1, 2))
 	bucket := s.at[0].Bucket
 	w := b.set.workers[b.owners.Owner(0, bucket)]
 	if _, err := w.Do(func() { w.chains[0].buckets[bucket] = arriving }); err != nil {
 		t.Fatal(err)
 	}
 	for range 20 {
-		b.send(s, 0, b.ports[0].rnd)
+		b.send(s, 0, rnd)
 	}
 	err := b.set.RemoveChain(0)
 	if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), ": 20 wait") || !b.set.HasChain(0) {

@@ -129,6 +129,9 @@ func (w *Worker) runLane(l *lane) {
 	if c.lookup != nil {
 		w.lookup(l)
 	}
+	if len(c.probes) > 0 {
+		w.probeIn(l)
+	}
 	l.Runner.Process(b)
 	if c.lookup != nil {
 		if c.binder != nil {
@@ -190,6 +193,9 @@ func (w *Worker) act(l *lane) {
 		}
 	}
 	a.Sent += sent
+	if len(l.chain.probes) > 0 {
+		w.probeOut(l)
+	}
 	if w.cfg.Observer != nil {
 		w.cfg.Observer.Decided(b, region)
 	}
@@ -214,7 +220,7 @@ func (w *Worker) enqueue(port uint16, f packet.Frame, l *lane, k int) {
 	}
 	i := q.n & (packet.BurstSize - 1)
 	q.frames[i] = f
-	q.chain[i] = l.chain.index
+	q.path[i] = b.Path
 	q.rxNs[i] = b.RxNs[k]
 	q.seq[i] = b.Seq[k]
 	q.inPort[i] = b.InPort[k]
@@ -256,9 +262,12 @@ func (w *Worker) transmitPort(q *txQueue) {
 		w.sentNs = append(w.sentNs, q.rxNs[:sent]...)
 	}
 	for i := sent; i < q.n; i++ {
-		a := &w.chains[q.chain[i]].account
-		a.Sent-- // as it seemed
-		a.drop(packet.ReasonTxFull)
+		c := w.lanes[q.path[i]].chain
+		c.account.Sent-- // as it seemed
+		c.account.drop(packet.ReasonTxFull)
+		if len(c.probes) > 0 {
+			w.probeDrop(c, q.frames[i], &packet.Meta{RxNs: q.rxNs[i], Seq: q.seq[i], Port: q.inPort[i], Path: q.path[i]}, packet.ReasonTxFull)
+		}
 		w.dropEngine(q.frames[i], packet.ReasonTxFull)
 		if w.cfg.Observer != nil {
 			w.cfg.Observer.TxFull(q.seq[i], q.inPort[i])
