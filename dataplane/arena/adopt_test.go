@@ -2,7 +2,9 @@ package arena
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -30,7 +32,7 @@ func memfd(t *testing.T, size int64, seals int) int {
 // region that it came from.
 func TestAdopt(t *testing.T) {
 	gate.Leaks(t)
-	for _, opts := range []Options{{}, {Sparse: true}, {Huge: true}} {
+	for _, opts := range []Options{{}, {Sparse: true}, {Huge: true}, {Transparent: true}, {Transparent: true, Sparse: true}} {
 		r, err := Open("test", 4<<20, opts)
 		if err != nil {
 			t.Fatal(err)
@@ -95,5 +97,43 @@ func TestAdoptRefuses(t *testing.T) {
 		if _, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFD, 0); err != unix.EBADF {
 			t.Errorf("%s: the descriptor is still open", name)
 		}
+	}
+}
+
+// Memory that was gathered into huge pages is so for whoever maps it again.
+func TestTransparent(t *testing.T) {
+	huge := func() (kib int) {
+		b, err := os.ReadFile("/proc/self/smaps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			var n int
+			if _, err := fmt.Sscanf(line, "ShmemPmdMapped: %d kB", &n); err == nil {
+				kib += n
+			}
+		}
+		return kib
+	}
+	r, err := Open("test", 4<<20, Options{Transparent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	first := huge()
+	if first == 0 {
+		t.Skip("the kernel has no huge pages to give, or cannot gather shared memory into them (Linux 6.1)")
+	}
+	fd, err := unix.Dup(r.FD())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := Adopt("test", fd, Options{Transparent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if both := huge(); both != 2*first {
+		t.Errorf("%d KiB in huge pages, mapped twice %d", first, both)
 	}
 }

@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { os.Exit(gate.Main(m)) }
 // and a second mapping shows the same bytes.
 func TestRegion(t *testing.T) {
 	gate.Leaks(t)
-	for _, opts := range []Options{{}, {Sparse: true}, {Huge: true}} {
+	for _, opts := range []Options{{}, {Sparse: true}, {Huge: true}, {Transparent: true}, {Transparent: true, Sparse: true}} {
 		const size = 4 << 20
 		r, err := Open("test", size, opts)
 		if err != nil {

@@ -37,7 +37,7 @@ func benchRestore(b *testing.B, n int, held bool) {
 		pins, claims = make([]byte, steer.PinsSize(2*n)), make([]byte, steer.PinsSize(2*n))
 		open()
 	}
-	region, err := arena.Open("flows", MemoryBytes(opts), arena.Options{Sparse: true})
+	region, err := arena.Open("flows", MemoryBytes(opts), arena.Options{Transparent: true})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func benchRestore(b *testing.B, n int, held bool) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		again, err := arena.Adopt("flows", fd, arena.Options{Sparse: true})
+		again, err := arena.Adopt("flows", fd, arena.Options{Transparent: true})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -96,4 +96,34 @@ func benchRestore(b *testing.B, n int, held bool) {
 		b.StartTimer()
 	}
 	b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(b.N), "ms/table")
+}
+
+// BenchmarkLookupKept is BenchmarkLookup with the table in shared memory, in
+// small pages and in huge ones.
+func BenchmarkLookupKept(b *testing.B) {
+	for _, n := range []int{1_000, 100_000, 1_000_000} {
+		list := flows(n, 1)
+		for _, huge := range []bool{false, true} {
+			opts := Options{Key: secret, Max: uint32(n + n/8)}
+			region, err := arena.Open("flows", MemoryBytes(opts), arena.Options{Transparent: huge})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { region.Close() })
+			opts.Memory = region.Bytes()
+			d := newDrive(b, opts)
+			d.open(list)
+			packets := bursts(list, 1<<20, false)
+			b.Run(fmt.Sprintf("flows=%d/huge=%v", n, huge), func(b *testing.B) {
+				at := 0
+				for b.Loop() {
+					d.tick()
+					d.load(packets[at:][:packet.BurstSize])
+					d.run(packet.BurstSize)
+					at = (at + packet.BurstSize) & (len(packets) - 1)
+				}
+				perPacket(b, b.N*packet.BurstSize)
+			})
+		}
+	}
 }

@@ -193,10 +193,10 @@ func (p *Pins) insert(key, value uint64, more uint32) PinStatus {
 func (p *Pins) insertLocked(home, key, value uint64, more uint32) PinStatus {
 	if e, _ := p.find(home, key); e != nil {
 		switch {
-		case e.refs.Load() == 0:
-			return p.inherit(e, value)
 		case e.value.Load() != value:
 			return PinTaken
+		case e.refs.Load() == 0: // see OpenPins
+			return p.hold(e)
 		case more == 0:
 			return PinHeld
 		case e.refs.Load() == ^uint32(0):

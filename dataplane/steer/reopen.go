@@ -4,8 +4,9 @@ package steer
 // while it wrote. What is there stays, so that the steering program, which
 // reads it all the time, still finds it; but nobody holds any of it. So:
 //
-//  1. everybody who has an entry says so, with Insert or Add (whose value
-//     then counts) or with Hold (when the value is not known);
+//  1. everybody who has an entry says so, with Insert or Add, or with Hold when
+//     the value is not known. Of two who believe that a key is theirs, the value
+//     says who is right;
 //  2. Sweep frees what nobody asked for.
 //
 // dropped is how many entries were not whole.
@@ -103,15 +104,6 @@ func (p *Pins) hold(e *pinEntry) PinStatus {
 	}
 	e.refs.Add(1)
 	return PinOK
-}
-
-// inherit holds an entry that nobody holds yet, and gives it a value.
-func (p *Pins) inherit(e *pinEntry, value uint64) PinStatus {
-	s := p.hold(e)
-	if s == PinOK && e.value.Load() != value {
-		e.value.Store(value)
-	}
-	return s
 }
 
 // Sweep frees the entries that nobody holds, and returns how many there were.

@@ -75,8 +75,11 @@ func TestOpenPins(t *testing.T) {
 		if s := share.Add(spread(10+k), 10+k); s != PinOK {
 			t.Fatalf("key %d: %v", 10+k, s)
 		}
-		if s := share.Insert(spread(20+k), 99); s != PinOK {
+		if s := share.Insert(spread(20+k), 99); s != PinTaken {
 			t.Fatalf("key %d with another value: %v", 20+k, s)
+		}
+		if s := share.Insert(spread(20+k), 20+k); s != PinOK {
+			t.Fatalf("key %d: %v", 20+k, s)
 		}
 	}
 	if share.Hold(spread(1000)) {
@@ -97,11 +100,7 @@ func TestOpenPins(t *testing.T) {
 	verify(t, p, 35)
 	for k := range uint64(60) {
 		v, ok := p.Lookup(spread(k))
-		want := k
-		if k >= 20 && k < 30 {
-			want = 99
-		}
-		if ok != (k < 35) || ok && v != want {
+		if ok != (k < 35) || ok && v != k {
 			t.Errorf("key %d: %d, %v", k, v, ok)
 		}
 	}
