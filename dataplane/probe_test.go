@@ -3,6 +3,7 @@ package dataplane
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -195,7 +196,9 @@ func TestProbeRefuses(t *testing.T) {
 // before ended, and the last agrees with what became of the packet.
 func TestProbeFollowsThroughGuests(t *testing.T) {
 	for _, shared := range []bool{false, true} {
-		b := newWasmBed(t, bedOptions{shared: shared}, catalogue...)
+		guests := slices.Clone(catalogue)
+		guests[0].config = `{"default":"permit","rules":[{"action":"deny","proto":"tcp","dst_ports":80}]}`
+		b := newWasmBed(t, bedOptions{shared: shared}, guests...)
 		s := alone(b.w)
 		p, err := s.Probe(0, ProbeOptions{Points: 1<<AtIngress | 1<<AtHop | 1<<AtEgress | 1<<AtDrop, Follow: true, Snap: packet.ChunkSize, Slots: 1 << 12})
 		check(t, err)
