@@ -63,6 +63,7 @@ type world struct {
 	ca      []byte
 	root    *client.Client // by the unix socket
 	served  sync.WaitGroup
+	stop    func() // once
 }
 
 // start starts a server on what is in a directory.
@@ -96,13 +97,7 @@ func start(tb testing.TB, dir string, change func(*Options)) *world {
 		})
 	}
 	w.root = must[*client.Client](tb)(client.New("unix://"+socket, client.Options{}))
-	tb.Cleanup(w.stop(tb))
-	return w
-}
-
-// stop returns what ends the world, once.
-func (w *world) stop(tb testing.TB) func() {
-	return sync.OnceFunc(func() {
+	w.stop = sync.OnceFunc(func() {
 		w.root.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -114,6 +109,8 @@ func (w *world) stop(tb testing.TB) func() {
 			tb.Error(err)
 		}
 	})
+	tb.Cleanup(w.stop)
+	return w
 }
 
 // certificate makes one for 127.0.0.1 that is its own authority.

@@ -162,10 +162,10 @@ func TestAuthorization(t *testing.T) {
 	promised := readPromises(t)
 	callers := w.callers(t)
 	succeeded := map[string]int{}
+	w.seed(t)
 	for _, r := range api.Routes() {
 		path, body, media := bodyOf(t, &r)
 		for _, who := range callers {
-			w.seed(t)
 			status, header, data := send(t, c, base, who.secret, r.Method, path, media, body)
 			title := fmt.Sprintf("%s for %q", r.Operation, who.name)
 			if want := who.may(&r); want != 0 {
@@ -186,7 +186,9 @@ func TestAuthorization(t *testing.T) {
 				t.Errorf("%s: %d %.300s", title, status, data)
 			}
 			promised.check(t, title, &r, status, header, data)
-			succeeded[r.Operation]++
+			if succeeded[r.Operation]++; r.Method != http.MethodGet {
+				w.seed(t)
+			}
 		}
 	}
 	for _, r := range api.Routes() {

@@ -123,6 +123,9 @@ type Server struct {
 
 	mu      sync.Mutex
 	serving []*http.Server
+
+	closing sync.Once
+	closed  error // how closing went
 }
 
 // New makes a server. It serves nothing yet; the caller closes it.
@@ -167,8 +170,14 @@ func (s *Server) Handler() http.Handler { return s.handler }
 func (s *Server) Publish(e api.Event) { s.events.publish(e) }
 
 // Close ends all streams and requests under way, those that change something
-// within the time of ctx, and closes the listeners and the audit log.
+// within the time of ctx, and closes the listeners and the audit log. Closing
+// again does nothing.
 func (s *Server) Close(ctx context.Context) error {
+	s.closing.Do(func() { s.closed = s.shut(ctx) })
+	return s.closed
+}
+
+func (s *Server) shut(ctx context.Context) error {
 	s.end()
 	s.mu.Lock()
 	serving := s.serving
