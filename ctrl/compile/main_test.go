@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/bytecodealliance/wasmtime-go/v39"
 	"golang.org/x/sys/unix"
 
 	"sfc/ctrl/ipc"
@@ -56,20 +55,6 @@ func as(role string) func() *exec.Cmd {
 func catalogue(t *testing.T, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("..", "..", "nf", "catalog", name, name+".wasm"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-// hostile returns a module of the folder of hostile ones.
-func hostile(t *testing.T, name string) []byte {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "nf", "wasm", "testdata", "hostile", name+".wat"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := wasmtime.Wat2Wasm(string(text))
 	if err != nil {
 		t.Fatal(err)
 	}
