@@ -19,8 +19,8 @@
 // every flow, and what became of them up to the last instruction of the process.
 // What instances have in their own memory (globals, heap, counters) goes with
 // them, as it does after a fault: a function keeps what must last in slots.
-// While flow state is handed over to another layout, what is not handed over yet
-// is found again only by a group of the version before.
+// Flow state that was being handed over to another layout, or that a version of
+// another layout finds at its start, is handed over when the group is made.
 //
 // # System calls
 //

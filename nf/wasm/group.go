@@ -201,10 +201,7 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 		h.cur.Store(v)
 		g.c.setVersion(i, v, nil)
 	}
-	for _, h := range g.hops {
-		h.cur.Load().slots.serve()
-	}
-	if err := g.forgetOthers(); err != nil {
+	if err := g.keptState(); err != nil {
 		return nil, fmt.Errorf("flow state of before: %w", err)
 	}
 	g.countFlowBytes()

@@ -58,25 +58,28 @@ func forget(s keep.Store, which func(name string) bool) error {
 	return errors.Join(errs...)
 }
 
-// The names of slots are NAME/FUNCTION/WORKER/LAYOUT.N: LAYOUT stands for the
-// layout and the sizes, and N tells apart what has the same. Behind the slots is
+// The names of slots are NAME/FUNCTION/WORKER/LAYOUT.BYTES.N: LAYOUT stands for the
+// layout and the number of flows, BYTES is the size of a slot, and N tells apart
+// what has the same. Behind the slots is
 // a page that no guest has mapped, which says whether a version in service kept
 // something here:
 //
 //	0   slotsMagic
 //	8   turn: 0, or one more than that of the version before
+//	16  stands for the name of the function in its manifest
 //
 // After a crash, those with the highest turn are the ones that were in use.
 const (
 	slotsMagic   = 0x31544f4c53434653 // "SFCSLOT1"
 	slotsTurn    = 8
-	slotsTrailer = 16
+	slotsOwner   = 16
+	slotsTrailer = 24
 )
 
 // dir is what the names of a function's slots begin with.
 func (o *GroupOptions) dir(function string) string {
 	dir := func(f string) string { return fmt.Sprintf("%s/%s/%d/", o.Slots.Name, f, o.Worker) }
-	if len(dir(function))+len("0123456789abcdef.99") > keep.MaxName {
+	if len(dir(function))+len("0123456789abcdef.4096.99") > keep.MaxName {
 		function = fmt.Sprintf("%016x", layoutID(function))
 	}
 	return dir(function)
@@ -96,7 +99,7 @@ func openSlots(spec Hop, o *GroupOptions, owner *tenant, adopt bool) (_ *slots, 
 	}
 	layout := spec.Module.Manifest.StateLayout(spec.Config)
 	s := &slots{store: o.Slots.Store, owner: owner, bytes: size, layout: layoutID(layout)}
-	stem := fmt.Sprintf("%s%016x.", o.dir(spec.Name), layoutID(fmt.Sprintf("%s, %d flows", layout, flows)))
+	stem := fmt.Sprintf("%s%016x.%d.", o.dir(spec.Name), layoutID(fmt.Sprintf("%s, %d flows", layout, flows)), size)
 	page := os.Getpagesize()
 	data := (size*flows + page - 1) / page * page
 	if err := owner.claim("flow state of function "+spec.Name, &owner.used.SlotBytes, int64(data)); err != nil {
@@ -122,6 +125,7 @@ func openSlots(spec Hop, o *GroupOptions, owner *tenant, adopt bool) (_ *slots, 
 	}
 	s.setRegion(region, data)
 	binary.LittleEndian.PutUint64(s.trailer, slotsMagic)
+	binary.LittleEndian.PutUint64(s.trailer[slotsOwner:], layoutID(spec.Module.Manifest.Name))
 	return s, nil
 }
 

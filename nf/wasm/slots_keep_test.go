@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -31,7 +32,7 @@ func shelf(t *testing.T) keep.Store {
 func keptGroup(t *testing.T, b *bed, s keep.Store, name string, v guest, worker uint32, adopt bool) *Group {
 	t.Helper()
 	g, err := b.f.rt.NewGroup(b.f.mem, []Hop{{Name: name, Module: b.module(v), Config: config(1)}},
-		GroupOptions{Flows: 100, Worker: worker, Slots: Slots{Store: s, Name: "slots/acme/edge", Adopt: adopt}})
+		GroupOptions{Flows: 100, Ports: 2, Events: b.rec.add, Budget: time.Second, Worker: worker, Slots: Slots{Store: s, Name: "slots/acme/edge", Adopt: adopt}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,6 +261,75 @@ func TestKeptSlotsOfOthers(t *testing.T) {
 		t.Errorf("a function that was gone finds %d", n)
 	}
 	if len(s.Names()) != 2 {
+		t.Errorf("%q are kept", s.Names())
+	}
+}
+
+// A version of another layout finds what the one before it kept, also if the
+// process ended while it was being handed over; and so does the one before, if
+// that is what runs then.
+func TestKeptSlotsHandedOver(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		during bool // v3 was installed when the process ended, and had seen slot 5
+		next   guest
+		want   [2]uint64 // counts of slots 5 and 6, 3 packets before
+	}{
+		{"at a start", false, v3, [2]uint64{4, 4}},
+		{"under way", true, v3, [2]uint64{5, 4}},
+		{"under way, and not wanted", true, v1, [2]uint64{4, 4}},
+		{"under way, and one of the first layout", true, v2, [2]uint64{4, 4}},
+		{"of another function", false, guest{name: "others", number: 3, format: 2}, [2]uint64{1, 1}},
+		{"that cannot", false, guest{number: 3, format: 2, bare: true}, [2]uint64{1, 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, s := newBed(t, v1, 1, GroupOptions{}), shelf(t)
+			own := b.f.group
+			defer func() { b.f.group = own }()
+			b.f.group = keptGroup(t, b, s, "fw", v1, 0, true)
+			for range 3 {
+				b.send([]uint32{5, 6})
+			}
+			if tt.during {
+				b.swap(v3, ReplaceOptions{Probation: time.Hour})
+				b.send([]uint32{5})
+			}
+			if err := b.f.group.Close(); err != nil {
+				t.Fatal(err)
+			}
+			b.f.group = keptGroup(t, b, s, "fw", tt.next, 0, true)
+			defer b.f.group.Close()
+			for k, got := range b.send([]uint32{5, 6}) {
+				if got.version != tt.next.number || got.count != tt.want[k] {
+					t.Errorf("slot %d: version %d counts %d, want %d and %d", 5+k, got.version, got.count, tt.next.number, tt.want[k])
+				}
+			}
+			if names := s.Names(); len(names) != 1 {
+				t.Errorf("%q are kept", names)
+			}
+		})
+	}
+}
+
+// A version that fails at the state of before starts with what it has read until
+// then, and says so.
+func TestKeptSlotsThatCannotBeRead(t *testing.T) {
+	b, s := newBed(t, v1, 1, GroupOptions{}), shelf(t)
+	own := b.f.group
+	defer func() { b.f.group = own }()
+	b.f.group = keptGroup(t, b, s, "fw", v1, 0, true)
+	b.send([]uint32{5, 90})
+	binary.LittleEndian.PutUint64(b.f.group.hops[0].cur.Load().slots.of(50), countTraps)
+	b.f.group.Close()
+	b.f.group = keptGroup(t, b, s, "fw", v3, 0, true)
+	defer b.f.group.Close()
+	if got := b.send([]uint32{5, 50, 90}); got[0].count != 2 || got[1].count != 1 || got[2].count != 1 {
+		t.Errorf("%v", got)
+	}
+	if alarms := b.rec.of(EventAlarm); len(alarms) != 1 || !strings.Contains(alarms[0], "given up after 2 flows: sfc_slot_migrate") {
+		t.Errorf("alarms %q", alarms)
+	}
+	if len(s.Names()) != 1 {
 		t.Errorf("%q are kept", s.Names())
 	}
 }
