@@ -113,12 +113,3 @@ func listeners(addresses []string) (list []listener, err error) {
 	}
 	return list, nil
 }
-
-// serveControl serves the API until ctx ends, and calls ready when it does.
-var serveControl = func(ctx context.Context, _ controlParts, ready func() error) error {
-	if err := ready(); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	return nil
-}
