@@ -100,6 +100,14 @@ func (t *Tap) Inject(frame []byte) bool {
 	return err == nil && n == len(frame)
 }
 
+// Export returns a duplicate of the descriptor, the caller's own, and the
+// device's hardware address: what [AdoptTap] needs in another process. The
+// device goes with the last descriptor.
+func (t *Tap) Export() (fd int, mac [6]byte, err error) {
+	fd, err = unix.FcntlInt(uintptr(t.fd), unix.F_DUPFD_CLOEXEC, 0)
+	return fd, t.mac, err
+}
+
 // Close removes the device.
 func (t *Tap) Close() error {
 	t.once.Do(func() { t.err = unix.Close(t.fd) })

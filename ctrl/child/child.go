@@ -179,6 +179,7 @@ func (p *Process) serve() {
 		return kernelipc.Held{Names: p.names()}, nil, nil
 	})
 	ipc.Handle(p.mux, kernelipc.MethodFetch, p.fetch)
+	ipc.Handle(p.mux, kernelipc.MethodHold, p.take)
 }
 
 // attach makes conn the one to the supervisor, and watches it.

@@ -36,7 +36,7 @@ func (p *Process) Recover(ctx context.Context) (keep.Store, error) {
 		if strings.HasPrefix(name, kernelPrefix) {
 			continue
 		}
-		if memory[name], err = duplicate(f); err != nil {
+		if memory[name], err = ipc.Duplicate(f); err != nil {
 			for _, f := range memory {
 				f.Close()
 			}
@@ -87,10 +87,11 @@ func (p *Process) Held(name string) (*os.File, error) {
 	if f == nil {
 		return nil, fmt.Errorf("%s is not kept: %w", name, os.ErrNotExist)
 	}
-	return duplicate(f)
+	return ipc.Duplicate(f)
 }
 
-// Drop closes what is held under names, and has the supervisor forget it.
+// Drop closes what is held under names, and has the supervisor forget it, except
+// what the supervisor made itself: about that it decides.
 func (p *Process) Drop(ctx context.Context, names ...string) error {
 	p.mu.Lock()
 	for _, name := range names {
@@ -100,8 +101,30 @@ func (p *Process) Drop(ctx context.Context, names ...string) error {
 		}
 	}
 	p.mu.Unlock()
+	names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return strings.HasPrefix(n, kernelPrefix) })
+	if len(names) == 0 {
+		return nil
+	}
 	_, err := Call[kernelipc.None](ctx, p, kernelipc.MethodForget, kernelipc.Forget{Names: names})
 	return err
+}
+
+// take holds what the supervisor made, and gives up what it has replaced.
+func (p *Process) take(_ context.Context, r kernelipc.Hold, in *ipc.Files) (kernelipc.None, []*os.File, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, name := range r.Drop {
+		if f := p.held[name]; f != nil {
+			f.Close()
+			delete(p.held, name)
+		}
+	}
+	for i, name := range r.Names {
+		if f := in.Take(i); f != nil {
+			p.hold(name, f)
+		}
+	}
+	return kernelipc.None{}, nil, nil
 }
 
 // hold holds f under a name. p.mu is held.
@@ -180,20 +203,4 @@ func (p *Process) fetch(_ context.Context, r kernelipc.Fetch, _ *ipc.Files) (ker
 		got.Names, files = append(got.Names, name), append(files, f)
 	}
 	return got, files, nil
-}
-
-// duplicate returns a further descriptor of f's file.
-func duplicate(f *os.File) (*os.File, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	fd, dupErr := -1, error(nil)
-	if err := raw.Control(func(n uintptr) { fd, dupErr = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
-		return nil, err
-	}
-	if dupErr != nil {
-		return nil, dupErr
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
 }

@@ -58,7 +58,7 @@ func TestTheRestIsRefused(t *testing.T) {
 func TestWhatIsNeededWorks(t *testing.T) {
 	gate.Root(t)
 	for role, actions := range map[string][]string{
-		"dataplane": {"memory", "messages", "accept", "threads", "read", "pin", "poll", "collect", "netlink", "routes"},
+		"dataplane": {"memory", "messages", "accept", "threads", "read", "pin", "poll", "collect", "netlink", "routes", "map_update"},
 		"compile":   {"memory", "threads", "read", "pin", "poll", "collect"},
 		"control":   {"memory", "messages", "accept", "read", "poll", "collect", "dial", "child", "netlink"},
 	} {

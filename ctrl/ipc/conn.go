@@ -224,7 +224,7 @@ func (c *Conn) begin(f *frame, body []byte, in *Files) error {
 	if h == nil {
 		return refuse(CodeNoMethod, "no method %.64q", f.Method)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), callerKey{}, c))
 	c.mu.Lock()
 	_, twice := c.running[f.ID]
 	busy := len(c.running) >= MaxCalls
@@ -258,6 +258,16 @@ func (c *Conn) begin(f *frame, body []byte, in *Files) error {
 		cancel()
 	}()
 	return nil
+}
+
+// callerKey is that of the connection in a handler's context.
+type callerKey struct{}
+
+// Caller returns the connection whose call a handler answers, by the handler's
+// context.
+func Caller(ctx context.Context) *Conn {
+	c, _ := ctx.Value(callerKey{}).(*Conn)
+	return c
 }
 
 // note queues a frame that nobody waits for. The other side that makes us write

@@ -1,8 +1,11 @@
 package ipc
 
 import (
+	"fmt"
 	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Files are descriptors that came with a call or an answer. What is taken
@@ -54,4 +57,22 @@ func closeAll(files []*os.File) {
 	for _, file := range files {
 		file.Close()
 	}
+}
+
+// Duplicate returns a further descriptor of f's file, the caller's own. Unlike
+// File.Fd it does not make the file block, which other holders would notice.
+func Duplicate(f *os.File) (*os.File, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
+	}
+	var fd int
+	var dupErr error
+	if raw.Control(func(n uintptr) { fd, dupErr = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }) != nil {
+		dupErr = os.ErrClosed // Control has no other reason
+	}
+	if dupErr != nil {
+		return nil, fmt.Errorf("duplicate %s: %w", f.Name(), dupErr)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }

@@ -81,11 +81,7 @@ func (k *Kept) Get(name string) (*os.File, error) {
 	if f == nil {
 		return nil, fmt.Errorf("%s is not kept: %w", name, os.ErrNotExist)
 	}
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("duplicate %s: %w", name, err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
+	return ipc.Duplicate(f)
 }
 
 func (k *Kept) close() {

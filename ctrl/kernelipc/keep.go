@@ -8,6 +8,9 @@ const (
 	MethodForget = "keep.forget" // Forget -> None
 	MethodHeld   = "keep.held"   // None -> Held
 	MethodFetch  = "keep.fetch"  // Fetch -> Fetched and descriptors
+	// MethodHold is the supervisor's: the data plane is to hold what it made,
+	// for the next supervisor. Hold and descriptors -> None
+	MethodHold = "keep.hold"
 )
 
 // Limits of what is kept.
@@ -29,6 +32,10 @@ type Forget struct{ Names []string }
 
 // Held are the names of everything that is kept, sorted.
 type Held struct{ Names []string }
+
+// Hold are names of descriptors to hold, in the order of those that come, and
+// of some to drop before.
+type Hold struct{ Drop, Names []string }
 
 // Fetch asks for descriptors, at most MaxFetch.
 type Fetch struct{ Names []string }
