@@ -10,7 +10,6 @@ import (
 	"sfc/dataplane/arena"
 	"sfc/dataplane/flow"
 	"sfc/dataplane/steer"
-	"sfc/nf/wasm"
 )
 
 // saved is what a data plane needs to know, besides memory, to go on where an
@@ -172,22 +171,20 @@ func (d *Dataplane) reconcile(r *running) {
 		return
 	}
 	buf := make([]byte, most)
-	take := func(g *wasm.Group, slot uint32) []byte {
-		b := buf[:g.FlowBytes()]
-		g.TakeFlow(slot, b)
-		return b
-	}
 	for i, t := range tables {
 		for slot := range t.Vacant() {
-			take(r.posts[i].group, slot)
+			r.posts[i].group.ClearFlow(slot)
 		}
 	}
 	done := flow.Reconcile(tables, func(b uint16) int { return d.owners.Owner(r.seat.Chain, b) },
 		func(from int, slot uint32, to int, into uint32) {
-			state := take(r.posts[from].group, slot)
+			g := r.posts[from].group
 			if into != flow.NoSlot {
+				state := buf[:g.FlowBytes()]
+				g.TakeFlow(slot, state)
 				r.posts[to].group.GiveFlow(into, state)
 			}
+			g.ClearFlow(slot)
 		})
 	var sum flow.Restored
 	for _, f := range r.home.found {
