@@ -51,10 +51,15 @@ func spoil() error {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
 	}
 	for c := uintptr(0); ; c++ {
-		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
-		switch {
-		case err == unix.EINVAL:
+		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0)
+		if err == unix.EINVAL {
 			return nil // behind the last one of this kernel
+		}
+		if err == nil && has == 0 {
+			continue // this process is confined itself
+		}
+		err = unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		switch {
 		case err == unix.EPERM && os.Geteuid() != 0:
 			return nil // nothing to lose: see no_new_privs
 		case err != nil:
