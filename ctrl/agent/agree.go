@@ -11,8 +11,8 @@ import (
 const agreeEvery = 20 * time.Millisecond
 
 // agree keeps the workers' versions of a function the same: when the new one
-// goes back on one of them in its probation, it goes back on all. It returns
-// when probation is over, or gone is closed.
+// goes back on one of them in its probation, or on trial, it goes back on all. It returns
+// when probation, or a trial, is over, or gone is closed.
 func agree(line []post, ready []*wasm.Replacement, gone <-chan struct{}) {
 	tick := time.NewTicker(agreeEvery)
 	defer tick.Stop()
@@ -25,7 +25,7 @@ func agree(line []post, ready []*wasm.Replacement, gone <-chan struct{}) {
 		open, faulted, why := false, -1, ""
 		for i, r := range ready {
 			switch s := r.Status(); s.Phase {
-			case wasm.Probation:
+			case wasm.Probation, wasm.OnTrial:
 				open = true
 			case wasm.RolledBack:
 				faulted, why = i, s.Why

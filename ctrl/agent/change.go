@@ -57,21 +57,26 @@ func (d *Dataplane) Apply(_ context.Context, want plane.Desired) (plane.Observed
 	if err := d.setTenants(want.Tenants); err != nil {
 		return d.observe(), err
 	}
-	list := d.changes(want.Chains, portsChanged)
-	d.prepare(list)
 	leaving := d.leaving(want.Chains)
+	list := d.changes(want.Chains, portsChanged, leaving)
+	if leaving, err = d.makeWay(list, leaving); err != nil {
+		return d.observe(), err
+	}
+	d.prepare(list)
 	if err := d.steer(list, leaving); err != nil {
 		return d.observe(), err
 	}
 	err = d.retire(list, leaving)
+	d.endTrials(list)
 	d.replaceVersions(list)
+	d.startTrials(list)
 	d.settle(list, want.Revision)
 	d.forgetCodes()
 	return d.observe(), errors.Join(err, d.save())
 }
 
 // changes compares every desired chain with what runs of it.
-func (d *Dataplane) changes(want []plane.Chain, portsChanged bool) []*change {
+func (d *Dataplane) changes(want []plane.Chain, portsChanged bool, leaving []*liveChain) []*change {
 	names := d.portNames()
 	list := make([]*change, 0, len(want))
 	seen := map[string]bool{}
@@ -79,6 +84,11 @@ func (d *Dataplane) changes(want []plane.Chain, portsChanged bool) []*change {
 	for _, c := range d.chains {
 		if c.run != nil {
 			runs++
+		}
+	}
+	for _, c := range leaving {
+		if c.run != nil {
+			runs--
 		}
 	}
 	for i := range want {
@@ -323,6 +333,30 @@ func (d *Dataplane) leaving(want []plane.Chain) (list []*liveChain) {
 		}
 	}
 	return list
+}
+
+// makeWay takes the chains that leave away first, when those that come would
+// not find room. It returns those that still have to leave.
+func (d *Dataplane) makeWay(list []*change, leaving []*liveChain) ([]*liveChain, error) {
+	need := 0
+	for _, c := range list {
+		if c.problem == nil && (c.kind == add || c.kind == rebuild) {
+			need++
+		}
+	}
+	if len(leaving) == 0 || need <= d.seats.free() {
+		return leaving, nil
+	}
+	var stay []*change
+	for _, c := range d.sorted() {
+		if c.run != nil && !slices.Contains(leaving, c) {
+			stay = append(stay, &change{live: c, want: c.want, kind: same, part: c.run.part})
+		}
+	}
+	if err := d.steer(stay, leaving); err != nil {
+		return leaving, err
+	}
+	return nil, d.retire(nil, leaving)
 }
 
 // target returns what a chain is to be, and where; nil when it is not to run.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"sfc/chains"
 	"sfc/ctrl/plane"
@@ -64,7 +65,9 @@ type running struct {
 	grant grant
 	home  *home
 	undo  undoStack
-	gone  chan struct{} // closed when it is taken down
+	gone  chan struct{} // closed by halt
+	once  sync.Once     // halt
+	ended bool          // closed
 }
 
 // function is the version of a function that runs.
@@ -74,6 +77,7 @@ type function struct {
 	// while that may come back.
 	last   []*wasm.Replacement
 	before *earlier
+	trial  *trial // nil: no flow meets another version
 }
 
 // title names a chain.
@@ -109,7 +113,7 @@ func (d *Dataplane) start(want *plane.Chain, part *chains.Part, codes []*code) (
 	}
 	r, err := d.makeRunning(want, part, codes, at, false)
 	if err != nil {
-		d.seats.free(at, len(part.Paths))
+		d.seats.giveBack(at, len(part.Paths))
 		return nil, err
 	}
 	d.owners.Deal(at.Chain)
@@ -172,17 +176,23 @@ func (d *Dataplane) give(r *running) error {
 	})
 }
 
+// halt ends what goes on beside the workers.
+func (r *running) halt() { r.once.Do(func() { close(r.gone) }) }
+
 // close takes a chain down that no worker has.
 func (r *running) close() error {
-	if r.gone == nil {
+	if r.ended {
 		return nil
 	}
-	close(r.gone)
-	r.gone = nil
+	r.ended = true
+	r.halt()
 	for _, f := range r.hops {
 		f.code.letGo()
 		if f.before != nil {
 			f.before.code.letGo()
+		}
+		if f.trial != nil {
+			f.trial.code.letGo()
 		}
 	}
 	return r.undo.run()
@@ -193,7 +203,7 @@ func (d *Dataplane) discard(list ...*running) (err error) {
 	for _, r := range list {
 		r.home.over = true
 		err = errors.Join(err, r.close(), r.home.forget(len(d.workers)))
-		d.seats.free(r.seat, len(r.part.Paths))
+		d.seats.giveBack(r.seat, len(r.part.Paths))
 	}
 	return err
 }

@@ -80,6 +80,9 @@ func (r *running) functionStatus(i int) plane.FunctionStatus {
 			s.Message = fault
 		}
 	}
+	if f.trial != nil {
+		s.Canary = f.trial.code.digest
+	}
 	for _, l := range f.last {
 		if l.Status().Phase == wasm.Probation && s.State == wasm.Running.String() {
 			s.State = "probation"

@@ -242,11 +242,22 @@ func (d *Dataplane) openWorkers() (err error) {
 func (d *Dataplane) Close() (err error) {
 	d.closing.Do(func() {
 		close(d.gone)
-		d.aside.Wait()
 		d.changing.Lock()
 		defer d.changing.Unlock()
+		for _, c := range d.chains {
+			if c.run != nil {
+				c.run.halt()
+			}
+		}
+		d.aside.Wait()
 		if d.set != nil {
-			err = d.set.Stop()
+			if d.opts.Keep != keep.Local() {
+				// What is under way finishes; without, it would be dropped.
+				if _, pause := d.set.Pause(); pause != nil && !errors.Is(pause, dataplane.ErrStopped) {
+					err = pause
+				}
+			}
+			err = errors.Join(err, d.set.Stop())
 		}
 		for _, c := range d.chains {
 			if c.run != nil {

@@ -58,8 +58,24 @@ func (p *seats) claim(at seat, paths int) bool {
 	return true
 }
 
-// free gives a place back.
-func (p *seats) free(at seat, paths int) { p.set(at, paths, false) }
+// free is how many chains find a place at least.
+func (p *seats) free() int {
+	chains, paths := 0, 0
+	for _, taken := range p.chains {
+		if !taken {
+			chains++
+		}
+	}
+	for _, taken := range p.paths {
+		if !taken {
+			paths++
+		}
+	}
+	return min(chains, paths/2)
+}
+
+// giveBack gives a place back.
+func (p *seats) giveBack(at seat, paths int) { p.set(at, paths, false) }
 
 func (p *seats) set(at seat, paths int, taken bool) {
 	p.chains[at.Chain] = taken

@@ -147,7 +147,7 @@ func (d *Dataplane) restoreChain(was *savedChain) error {
 		}
 	}
 	if err != nil {
-		d.seats.free(was.Seat, len(c.part.Paths))
+		d.seats.giveBack(was.Seat, len(c.part.Paths))
 		return err
 	}
 	c.live.run = r

@@ -34,6 +34,7 @@ func (d *Dataplane) replaceVersions(list []*change) {
 func (d *Dataplane) replaceVersion(c *change) error {
 	run := c.live.run
 	opts := wasm.ReplaceOptions{Probation: d.opts.Probation}
+	line := d.lineUp(run)
 	var differ []int
 	var prepares []func(*wasm.Group) (*wasm.Replacement, error)
 	for i := range c.part.Chain.Functions {
@@ -43,6 +44,10 @@ func (d *Dataplane) replaceVersion(c *change) error {
 			continue
 		}
 		differ = append(differ, i)
+		if t := run.hops[i].trial; t != nil && t.code == c.codes[i] && bytes.Equal(t.config, want.Config) {
+			prepares = append(prepares, run.hops[i].promote(line))
+			continue
+		}
 		if sameCode {
 			prepares = append(prepares, func(g *wasm.Group) (*wasm.Replacement, error) { return g.Reconfigure(i, want.Config, opts) })
 			continue
@@ -50,7 +55,6 @@ func (d *Dataplane) replaceVersion(c *change) error {
 		hop := hopOf(want, c.codes[i].module)
 		prepares = append(prepares, func(g *wasm.Group) (*wasm.Replacement, error) { return g.Prepare(i, hop, opts) })
 	}
-	line := d.lineUp(run)
 	ready, _, err := rollOut(line, prepares...)
 	if err != nil {
 		return err
@@ -60,7 +64,10 @@ func (d *Dataplane) replaceVersion(c *change) error {
 	for k, i := range differ {
 		f := &run.hops[i]
 		f.before = &earlier{hop: run.part.Chain.Functions[i], code: f.code}
-		c.codes[i].hold()
+		if f.trial == nil {
+			c.codes[i].hold()
+		}
+		f.trial = nil // promoted: its hold of the code is the function's now
 		f.code, f.last = c.codes[i], ready[k]
 		gone := run.gone
 		d.aside.Go(func() { agree(line, ready[k], gone) })
@@ -85,6 +92,7 @@ func (d *Dataplane) takeNotice() {
 		}
 		for i := range c.run.hops {
 			d.settleVersion(c, &c.run.hops[i], i)
+			d.settleTrial(c, &c.run.hops[i], &c.run.part.Chain.Functions[i])
 		}
 	}
 }
@@ -122,4 +130,4 @@ func (d *Dataplane) settleVersion(c *liveChain, f *function, i int) {
 
 // wentBack says that this is what a chain was asked to be when its versions went
 // back: they are not tried again.
-func (c *liveChain) wentBack(want *plane.Chain) bool { return c.back != nil && alike(c.back, want) }
+func (c *liveChain) wentBack(want *plane.Chain) bool { return c.back != nil && asked(c.back, want) }
