@@ -144,9 +144,10 @@ func (d *decision) judge(s *snapshot, t *tenantView, c *chain) verdict {
 	}
 	v.compiled = d.codes(s, t, v.want)
 	switch {
+	case v.want == c.good: // it stays what is sent, whatever the data plane says of it
 	case c.failed.key == v.want.key && c.failed.held:
 		v.held = c.failed.problem
-	case v.compiled.reason == "" || v.want == c.good:
+	case v.compiled.reason == "":
 		v.sent = v.want
 	}
 	return v

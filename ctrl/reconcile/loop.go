@@ -71,7 +71,9 @@ func (r *Reconciler) Run(ctx context.Context) (err error) {
 		r.aside.Wait()
 		r.modules.close(r.opts.Compiles)
 	}()
-	if err := r.begin(ctx); err != nil {
+	if err := r.begin(ctx); ctx.Err() != nil {
+		return nil
+	} else if err != nil {
 		return fmt.Errorf("reconcile: %w", err)
 	}
 	r.aside.Go(func() { r.listen(ctx) })

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"sfc/ctrl/api"
 	"sfc/ctrl/plane"
 )
 
@@ -82,12 +83,11 @@ func (r *Reconciler) retry(now time.Time) {
 	}
 }
 
-// release has a chain tried again.
+// release has a chain tried again, also where what is sent then is what was sent
+// last.
 func (r *Reconciler) release(c *chain) {
 	c.failed.held = false
-	if c.good != nil && c.good.key == c.failed.key {
-		r.plane.force = true // it is what is being sent anyway
-	}
+	r.plane.force = true
 }
 
 // observe looks at the data plane if it is time to.
@@ -112,10 +112,14 @@ func (r *Reconciler) observe(ctx context.Context, now time.Time) {
 	for _, t := range r.tenants {
 		for _, c := range t.chains {
 			// What it took, it should still run.
-			if c.good == nil || c.failed.held {
+			if c.good == nil {
 				continue
 			}
-			if cs := p.chains[c.tenant+"/"+c.name]; cs == nil || !c.good.runs(cs) {
+			cs := p.chains[c.tenant+"/"+c.name]
+			switch bad := cs == nil || !c.good.runs(cs); {
+			case !bad && cs.Reason == "" && c.failed.key == c.good.key:
+				r.recovered(c)
+			case bad && !c.failed.held:
 				p.force = true
 			}
 		}
@@ -212,6 +216,7 @@ func (r *Reconciler) apply(ctx context.Context, d *decision, now time.Time) {
 	}
 	if !now.Before(p.resync) {
 		p.force, p.resync = true, now.Add(r.opts.Resync)
+		r.rewrite()
 	}
 	sum := fingerprint(d)
 	if sum == p.sent && !p.force {
@@ -277,12 +282,14 @@ func (r *Reconciler) judged(d *decision, now time.Time) {
 			}
 		}
 		if p.reason != "" {
-			r.refused(c, v.sent, p, now)
+			r.refused(c, v, p, now)
 			continue
 		}
-		if c.failed.key == v.sent.key {
-			c.failed = failure{}
-			delete(r.failing, c)
+		if cs.Reason != "" {
+			// It runs, though not as it should: to be sent again, too.
+			r.refused(c, v, problem{cs.Reason, cs.Message}, now)
+		} else if c.failed.key == v.sent.key {
+			r.recovered(c)
 		}
 		if c.good == nil || c.good.key != v.sent.key {
 			c.good = v.sent
@@ -292,13 +299,19 @@ func (r *Reconciler) judged(d *decision, now time.Time) {
 	}
 }
 
+// recovered notes that a chain is what it should be.
+func (r *Reconciler) recovered(c *chain) {
+	c.failed = failure{}
+	delete(r.failing, c)
+}
+
 // refused notes that the data plane does not run what was sent, and when it is to
 // be sent again.
-func (r *Reconciler) refused(c *chain, sent *wanted, p problem, now time.Time) {
-	f := &c.failed
+func (r *Reconciler) refused(c *chain, v verdict, p problem, now time.Time) {
+	f, sent := &c.failed, v.sent
 	if f.key != sent.key {
-		if c.good != nil && sent.key == c.good.key && f.key != "" {
-			return // what ran before has a problem of its own; the new one's counts
+		if v.want != nil && f.key == v.want.key {
+			return // what ran before has a problem of its own; that of what is wanted counts
 		}
 		*f = failure{key: sent.key}
 	}
@@ -372,6 +385,18 @@ func (r *Reconciler) write(d *decision, now time.Time) {
 	}
 	r.writePorts(&r.plane.seen, down, now)
 	r.modules.settle(used, stored)
+}
+
+// rewrite compares what the store has of all statuses with what should be there.
+func (r *Reconciler) rewrite() {
+	for _, t := range r.tenants {
+		t.stale = true
+		for _, c := range t.chains {
+			if c.written != nil {
+				r.writer.set(t.status, api.StatusKey(api.BucketChains, c.name), c.written)
+			}
+		}
+	}
 }
 
 // note makes known which modules a tenant's chains use.

@@ -131,6 +131,9 @@ func (w *writer) written(t target, value []byte, err error) {
 // write brings a key to a value. Nobody else writes these keys; a conflict is a
 // write of this process whose answer was lost.
 func (w *writer) write(t target, value []byte) error {
+	// A write that was begun is waited for, within the store's timeout: it may
+	// take place all the same, and nobody would know.
+	ctx := context.WithoutCancel(w.ctx)
 	var err error
 	for range 3 {
 		e, missing := t.bucket.Get(t.key)
@@ -138,13 +141,13 @@ func (w *writer) write(t target, value []byte) error {
 		case missing != nil && value == nil:
 			return nil
 		case missing != nil:
-			_, err = t.bucket.Create(w.ctx, t.key, value)
+			_, err = t.bucket.Create(ctx, t.key, value)
 		case value == nil:
-			_, err = t.bucket.Delete(w.ctx, t.key, e.Revision)
+			_, err = t.bucket.Delete(ctx, t.key, e.Revision)
 		case bytes.Equal(e.Value, value):
 			return nil
 		default:
-			_, err = t.bucket.Update(w.ctx, t.key, value, e.Revision)
+			_, err = t.bucket.Update(ctx, t.key, value, e.Revision)
 		}
 		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrNotFound) {
 			return err
