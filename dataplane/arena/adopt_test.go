@@ -115,24 +115,46 @@ func TestTransparent(t *testing.T) {
 		}
 		return kib
 	}
-	r, err := Open("test", 4<<20, Options{Transparent: true})
+	r, err := Open("test", 16<<20, Options{Transparent: true, Sparse: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	// All of the first 2 MiB, a bit more than half of the next, too little of
+	// the third, none of the others.
+	for at := 0; at < 4<<20+100*4096; at += 4096 {
+		if at < 2<<20 || at >= 4<<20 || at&(2<<20-1) < 257*4096 {
+			r.Bytes()[at] = byte(at >> 12)
+		}
+	}
+	n, err := r.Gather()
+	if err != nil {
+		t.Skipf("the kernel cannot gather shared memory (Linux 6.1): %v", err)
+	}
+	if again, err := r.Gather(); n != 4<<20 || again != n || err != nil {
+		t.Errorf("gathered %d bytes, then %d: %v", n, again, err)
+	}
+	for at := 0; at < 4<<20+100*4096; at += 4096 {
+		if was := at < 2<<20 || at >= 4<<20 || at&(2<<20-1) < 257*4096; was && r.Bytes()[at] != byte(at>>12) {
+			t.Fatalf("byte %d was %d and is %d", at, byte(at>>12), r.Bytes()[at])
+		}
+	}
 	first := huge()
-	if first == 0 {
-		t.Skip("the kernel has no huge pages to give, or cannot gather shared memory into them (Linux 6.1)")
+	if first != 4<<10 {
+		t.Errorf("%d KiB are mapped in huge pages", first)
 	}
 	fd, err := unix.Dup(r.FD())
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := Adopt("test", fd, Options{Transparent: true})
+	a, err := Adopt("test", fd, Options{Transparent: true, Sparse: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Close()
+	if a.Bytes()[4096] != 1 || a.Bytes()[2<<20] != 0 {
+		t.Errorf("bytes %d and %d", a.Bytes()[4096], a.Bytes()[2<<20])
+	}
 	if both := huge(); both != 2*first {
 		t.Errorf("%d KiB in huge pages, mapped twice %d", first, both)
 	}

@@ -36,8 +36,8 @@ type Options struct {
 	// as the kernel can (Linux 6.1; whatever its settings say of shared memory),
 	// so that a table in them costs no more misses in the TLB than one in private
 	// memory, and a process that maps them again has them at once. It takes the
-	// time of a copy, some 2 ms per MiB. Ignored where Huge was granted or with
-	// Sparse.
+	// time of a copy, some 2 ms per MiB. With Sparse that is left to Gather.
+	// Ignored where Huge was granted.
 	Transparent bool
 	// Sparse leaves pages unallocated until they are touched. Default false:
 	// all pages are there when Open returns.
