@@ -19,7 +19,7 @@ type Account struct {
 	Engine    [packet.NumReasons]uint64
 	Functions uint64
 	// Latency is from a packet's arrival at its port to its verdict, of one
-	// packet of each burst.
+	// packet of each burst, or of every eighth while the worker has one tenant.
 	Latency Latency
 }
 

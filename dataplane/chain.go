@@ -11,27 +11,30 @@ import (
 
 // chain is what the paths of a chain have in common on a worker.
 type chain struct {
-	index  uint16
-	runner chains.Runner // of the first path: it ticks, and has the flows
-	flows  *flow.Table
-	pins   *steer.Pins
-	binder Binder
 	// open is the lane whose burst lies in the chain's descriptors.
 	open *lane
-	// lookup is what looking flows up needs; nil without.
-	lookup *flowLookup
 	// buckets says what this worker has to do with the flows of each bucket;
 	// nil when it is the only one.
 	buckets *[steer.Buckets]bucketWord
 	share   *Share // of its tenant
-	account Account
+	// lookup is what looking flows up needs; nil without.
+	lookup *flowLookup
 	// nextTick is when the chain's periodic call is due.
 	nextTick uint64
+	bursts   uint64
+	probes   []*probe
+	index    uint16
 	// draining says that the chain is in Worker.draining.
 	draining bool
-	lanes    []*lane
-	probes   []*probe
-	trace    *packet.HopTrace // what the functions write to for probes; nil: nobody wants it
+
+	runner chains.Runner // of the first path: it ticks, and has the flows
+	flows  *flow.Table
+	pins   *steer.Pins
+	binder Binder
+	lanes  []*lane
+	trace  *packet.HopTrace // what the functions write to for probes; nil: nobody wants it
+
+	account Account
 }
 
 // lane is a path and the burst under way on it.

@@ -99,11 +99,12 @@ func (s *schedule) list(sh *Share) {
 
 // charge notes the time of a burst.
 func (w *Worker) charge(s *Share, ns, packets uint64) {
-	s.busy += ns
 	d := &w.sched
 	if d.shares < 2 {
+		s.busy += timedBursts * ns
 		return
 	}
+	s.busy += ns
 	d.list(s)
 	s.used += ns
 	s.came += packets

@@ -64,7 +64,8 @@ func (s *Share) Guarantee(perMille int) error {
 
 // Usage is what a tenant used.
 type Usage struct {
-	// BusyNs is the time in its chains.
+	// BusyNs is the time in its chains; while it is the worker's only tenant,
+	// eight times that of every eighth burst.
 	BusyNs uint64
 	// OverShare counts packets dropped because the tenant used up its time
 	// while others needed theirs.
