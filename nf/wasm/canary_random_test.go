@@ -35,7 +35,7 @@ type trials struct {
 	list    [2]*Replacement
 }
 
-const trialSlots = 200
+const trialSlots = 16
 
 // Flows come, go, move and end while versions of the same and of other layouts
 // are tried, promoted and taken back: of each flow is known what its packets were,
