@@ -60,7 +60,7 @@ func (h *home) table(worker int, o flow.Options, undo *undoStack) (*flow.Table, 
 			return nil, err
 		}
 	}
-	region, kept, err := h.store.Open(name, flow.MemoryBytes(o), arena.Options{Sparse: true})
+	region, kept, err := h.store.Open(name, flow.MemoryBytes(o), arena.Options{Sparse: true, Transparent: true})
 	if err != nil {
 		return nil, err
 	}
