@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"testing"
 
+	"sfc/dataplane/flow"
 	"sfc/dataplane/packet"
+	"sfc/dataplane/steer"
 	"sfc/nf"
 )
 
@@ -63,5 +65,34 @@ func BenchmarkWorker(b *testing.B) {
 				w.turn()
 			}
 		})
+	}
+}
+
+// BenchmarkIdleChains is a round of periodic calls, ten of which a worker makes
+// a second, for a thousand chains that have no packets.
+func BenchmarkIdleChains(b *testing.B) {
+	tuples, err := flow.NewReader(flow.ReaderOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := benchWorker(b, 1000, 1, func(c *Config) {
+		c.Tuples = tuples
+		for i := range c.Paths {
+			table, err := flow.New(flow.Options{Max: 1024, Buckets: steer.Buckets, Sparse: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { table.Close() })
+			c.Paths[i].Flows = table
+		}
+	})
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, c := range w.list {
+			c.nextTick = 0
+		}
+		for w.quietTick(); w.ticked != noTicks; {
+			w.moreTicks()
+		}
 	}
 }
