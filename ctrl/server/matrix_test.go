@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -43,22 +42,21 @@ func (c *caller) may(r *api.Route) int {
 
 // callers are all sorts of them, the last the mightiest.
 func (w *world) callers(t *testing.T) (list []caller) {
-	ends := time.Now().Add(20 * time.Millisecond)
-	expired := must[*api.Token](t)(w.root.Tokens("acme").Create(t.Context(), &api.Token{Metadata: api.Metadata{Name: "past"}, Spec: api.TokenSpec{Role: api.Admin, ExpiresAt: ends}}))
+	expired := w.token(t, "acme", "past", api.Admin)
+	w.expire(t, "acme", "past")
 	foreign := w.token(t, "acme", "gone", api.Admin)
 	if err := w.root.Tokens("acme").Delete(t.Context(), "gone", ""); err != nil {
 		t.Fatal(err)
 	}
 	list = []caller{
 		{name: "nobody"}, {name: "garbage", secret: "sfc1.acme.ci.AAAA"}, {name: "empty", secret: "..."},
-		{name: "expired", secret: expired.Secret}, {name: "deleted", secret: foreign},
+		{name: "expired", secret: expired}, {name: "deleted", secret: foreign},
 	}
 	for _, tenant := range []string{"acme", "other", ""} {
 		for _, role := range []api.Role{api.Viewer, api.Deployer, api.Admin} {
 			list = append(list, caller{name: fmt.Sprintf("%s %s", tenant, role), secret: w.token(t, tenant, "m-"+string(role), role), known: true, tenant: tenant, role: role})
 		}
 	}
-	time.Sleep(time.Until(ends))
 	return list
 }
 

@@ -222,10 +222,10 @@ func TestTokens(t *testing.T) {
 		_, err := tokens.Create(t.Context(), &api.Token{Metadata: api.Metadata{Name: "late"}, Spec: api.TokenSpec{Role: api.Viewer, ExpiresAt: at}})
 		is(t, err, 422, api.ReasonInvalid)
 	}
-	ends := time.Now().Add(50 * time.Millisecond)
-	short := must[*api.Token](t)(tokens.Create(t.Context(), &api.Token{Metadata: api.Metadata{Name: "short"}, Spec: api.TokenSpec{Role: api.Viewer, ExpiresAt: ends}}))
-	time.Sleep(time.Until(ends) + 10*time.Millisecond)
-	_, err := w.as(t, short.Secret).Identity(t.Context())
+	short := w.token(t, "acme", "short", api.Viewer)
+	must[*api.Identity](t)(w.as(t, short).Identity(t.Context()))
+	w.expire(t, "acme", "short")
+	_, err := w.as(t, short).Identity(t.Context())
 	is(t, err, 401, api.ReasonUnauthorized)
 	if got := must[*api.Token](t)(tokens.Get(t.Context(), "short")); !got.Status.Expired {
 		t.Error("it is not shown to have ended")

@@ -2,14 +2,17 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"sfc/ctrl/api"
+	"sfc/ctrl/store"
 )
 
 // raw makes a request by the unix socket that no client would.
@@ -26,6 +29,19 @@ func (w *world) raw(tb testing.TB, method, path, media string, body io.Reader) (
 	resp := must[*http.Response](tb)(transport.RoundTrip(req))
 	defer resp.Body.Close()
 	return resp.StatusCode, must[[]byte](tb)(io.ReadAll(resp.Body)), resp.Header
+}
+
+// expire makes a token's time be over.
+func (w *world) expire(tb testing.TB, tenant, name string) {
+	tb.Helper()
+	bucket := must[*store.Bucket](tb)(w.spaces.system.Bucket(tb.Context(), api.BucketTokens))
+	e := must[store.Entry](tb)(bucket.Get(api.TokenKey(tenant, name)))
+	var record tokenRecord
+	if err := json.Unmarshal(e.Value, &record); err != nil {
+		tb.Fatal(err)
+	}
+	record.Hashes[0].ExpiresAt = time.Now().Add(-time.Second)
+	must[uint64](tb)(bucket.Update(tb.Context(), e.Key, must[[]byte](tb)(json.Marshal(&record)), e.Revision))
 }
 
 // rawTokens is what is stored of tokens.

@@ -131,7 +131,7 @@ func TestWatch(t *testing.T) {
 
 // Who does not keep up is told to list again, and costs no memory meanwhile.
 func TestWatchExpires(t *testing.T) {
-	w := start(t, t.TempDir(), func(o *Options) { o.Limits.Write = 10 * time.Second })
+	w := start(t, t.TempDir(), func(o *Options) { o.Limits.Write = 2 * time.Minute })
 	w.tenant(t, "acme", api.TenantSpec{})
 	chains := w.root.Chains("acme")
 	c := must[net.Conn](t)(net.Dial("unix", filepath.Join(w.dir, "s")))
@@ -144,7 +144,7 @@ func TestWatchExpires(t *testing.T) {
 	big := chain("big")
 	config := must[[]byte](t)(json.Marshal(map[string]string{"pad": strings.Repeat("x", 30_000)}))
 	big.Spec.Functions[0].Config = config
-	for i := range 90 {
+	for i := range 80 {
 		big.Spec.Priority = i + 1
 		must[*api.Chain](t)(chains.Put(t.Context(), "big", big))
 	}
