@@ -55,9 +55,9 @@ type Kernel interface {
 	// descriptors are among those kept. What cannot be taken over is an error;
 	// the half is then as if it had never been opened.
 	Recover() error
-	// Attend says whether a data plane takes packets. When none does for long,
-	// packets meet the policies for unmatched packets of their ports.
-	Attend(is bool) error
+	// Attend says which data plane takes packets from now on. With nil none does
+	// for long: packets meet the policies for unmatched packets of their ports.
+	Attend(by *ipc.Conn) error
 	// Close takes everything down.
 	Close() error
 }

@@ -26,7 +26,7 @@ import (
 // TestMain is also the processes that the tests need.
 func TestMain(m *testing.M) {
 	roles := map[string]func() error{
-		"supervisor": supervisor, kernelipc.RoleDataplane: dataplane, kernelipc.RoleControl: control,
+		"supervisor": supervisor, kernelipc.RoleDataplane: runDataplane, kernelipc.RoleControl: runControl,
 		"crash": func() error { os.Exit(3); return nil },
 		"hang":  func() error { time.Sleep(time.Minute); return nil },
 		"mute":  mute,
@@ -54,8 +54,8 @@ func command(role, exe string) *exec.Cmd {
 // calls of control in the second.
 type cells struct{ turns, calls *atomic.Uint64 }
 
-// dataplane counts in memory that is kept, confined as the real one is.
-func dataplane() error {
+// runDataplane counts in memory that is kept, confined as the real one is.
+func runDataplane() error {
 	ctx := context.Background()
 	peers := make(chan *os.File, 8)
 	p, err := child.Open(ctx, child.Options{
@@ -107,8 +107,8 @@ func dataplane() error {
 	}
 }
 
-// control calls the data plane as often as it can.
-func control() error {
+// runControl calls the data plane as often as it can.
+func runControl() error {
 	ctx := context.Background()
 	p, err := child.Open(ctx, child.Options{Role: kernelipc.RoleControl, Peer: func(_ string, s *os.File) {
 		go func() {

@@ -166,7 +166,7 @@ func (m *minder) takeOn(ctx context.Context) {
 func (m *minder) attend(p *process) {
 	m.enter(stateReady, p)
 	if m.role == kernelipc.RoleDataplane && m.k.kernel != nil {
-		if err := m.k.kernel.Attend(true); err != nil {
+		if err := m.k.kernel.Attend(p.conn); err != nil {
 			m.k.opts.Log.Error("steering stays as it was", "error", err)
 		}
 	}
@@ -193,7 +193,7 @@ func (m *minder) died(how string) {
 	m.status.Retry = now.Add(wait)
 	m.k.mu.Unlock()
 	if raised && m.role == kernelipc.RoleDataplane && m.k.kernel != nil {
-		if err := m.k.kernel.Attend(false); err != nil {
+		if err := m.k.kernel.Attend(nil); err != nil {
 			m.k.opts.Log.Error("packets that chains claim go nowhere until the data plane runs", "error", err)
 		}
 	}

@@ -22,8 +22,8 @@ type attended struct{ yes, no, closed atomic.Int32 }
 func (a *attended) Serve(*ipc.Mux) {}
 func (a *attended) Recover() error { return nil }
 func (a *attended) Close() error   { a.closed.Add(1); return nil }
-func (a *attended) Attend(is bool) error {
-	if is {
+func (a *attended) Attend(by *ipc.Conn) error {
+	if by != nil {
 		a.yes.Add(1)
 	} else {
 		a.no.Add(1)
