@@ -3,6 +3,7 @@ package openapi_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"regexp"
@@ -15,8 +16,12 @@ import (
 
 var update = flag.Bool("update", false, "write the document where it is committed")
 
-// committed is the document; docs/openapi.json is a link to it.
-const committed = "../openapi.json"
+// committed are the document, which docs/openapi.json links to, and the
+// reference.
+const (
+	committed = "../openapi.json"
+	reference = "../../../docs/api.md"
+)
 
 func TestFresh(t *testing.T) {
 	doc, err := openapi.Document("..")
@@ -24,16 +29,16 @@ func TestFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	if *update {
-		if err := os.WriteFile(committed, doc, 0o644); err != nil {
+		if err := errors.Join(os.WriteFile(committed, doc, 0o644), os.WriteFile(reference, openapi.Reference(), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, file := range []string{committed, "../../../docs/openapi.json"} {
+	for file, want := range map[string][]byte{committed: doc, "../../../docs/openapi.json": doc, reference: openapi.Reference()} {
 		have, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(have, doc) {
+		if !bytes.Equal(have, want) {
 			t.Errorf("%s is not what the sources say: go generate ./ctrl/api", file)
 		}
 	}

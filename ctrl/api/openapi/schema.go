@@ -121,10 +121,7 @@ func (s *schemas) of(t reflect.Type) object {
 // component makes the schema of a struct, if it is not made yet, and refers to
 // it.
 func (s *schemas) component(t reflect.Type) object {
-	name := t.Name()
-	if base, arg, generic := strings.Cut(name, "["); generic { // List[sfc/ctrl/api.Chain]
-		name = strings.TrimSuffix(arg[strings.LastIndexByte(arg, '.')+1:], "]") + base
-	}
+	name := schemaName(t)
 	if s.made[name] != nil {
 		return ref(name)
 	}
@@ -143,6 +140,19 @@ func (s *schemas) component(t reflect.Type) object {
 	}
 	s.made[name] = schema
 	return ref(name)
+}
+
+// schemaName is the name of a type's component: List[sfc/ctrl/api.Chain] is
+// ChainList.
+func schemaName(t reflect.Type) string {
+	if t == nil {
+		return ""
+	}
+	base, arg, generic := strings.Cut(t.Name(), "[")
+	if !generic {
+		return base
+	}
+	return strings.TrimSuffix(arg[strings.LastIndexByte(arg, '.')+1:], "]") + base
 }
 
 // structure describes the fields of a struct.
