@@ -63,7 +63,7 @@ func AdoptUMEM(mem, record []byte, depot *packet.Depot, granted []Granted) (_ *U
 		}
 		sockets = append(sockets, s)
 	}
-	if did, err = u.recover(); err != nil {
+	if did, err = u.recover(settleTime); err != nil {
 		return fail(errors.Join(err, u.leave()))
 	}
 	for _, s := range sockets {

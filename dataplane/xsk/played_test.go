@@ -27,6 +27,9 @@ type playedQueue struct {
 	fillCons, compProd uint32
 	taken              []uint64 // chunks out of the fill ring, to be received into
 	flight             []uint64 // frames out of TX rings, not yet completed
+	// sparing: takes a chunk out of the fill ring when a frame arrives, as in
+	// copy mode, and not all that are there.
+	sparing bool
 }
 
 // play opens a socket on a new queue of umem whose kernel the test plays.
@@ -58,6 +61,17 @@ func playOn(t testing.TB, umem *testUMEM, q *playedQueue, pool *packet.Pool, opt
 	if err != nil {
 		t.Fatal(err)
 	}
+	k.use(xsk)
+	t.Cleanup(func() {
+		if err := xsk.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return xsk, k
+}
+
+// use makes the kernel's rings those of a socket that has none.
+func (k *playedKernel) use(xsk *Socket) {
 	xsk.kick = func(_ int, s side) unix.Errno {
 		if s == rxSide {
 			k.rxKicks++
@@ -66,15 +80,9 @@ func playOn(t testing.TB, umem *testUMEM, q *playedQueue, pool *packet.Pool, opt
 		return k.onKick(k)
 	}
 	xsk.fill, xsk.comp, xsk.rx, xsk.tx = newProdRing(k.fill), newConsRing(k.comp), newConsRing(k.rx), newProdRing(k.tx)
-	xsk.rxStart = start
-	xsk.queue.exact = true
+	xsk.rxStart = xsk.rx.cachedCons
+	xsk.queue.exact, xsk.queue.origin = true, start
 	xsk.join()
-	t.Cleanup(func() {
-		if err := xsk.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return xsk, k
 }
 
 // receive makes up to n frames arrive and returns how many found a chunk.
@@ -99,8 +107,8 @@ func (k *playedKernel) receive(n int, length uint32) int {
 func (q *playedQueue) takeFill() bool {
 	if len(q.taken) == 0 {
 		size := uint32(len(q.fill.descs))
-		for q.fillCons != q.fill.producer.Load() {
-			q.taken = append(q.taken, q.fill.descs[q.fillCons&(size-1)])
+		for q.fillCons != q.fill.producer.Load() && (!q.sparing || len(q.taken) == 0) {
+			q.taken = append(q.taken, q.fill.descs[q.fillCons&(size-1)]&^(packet.ChunkSize-1))
 			q.fillCons++
 		}
 		q.fill.consumer.Store(q.fillCons)

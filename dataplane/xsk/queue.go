@@ -1,6 +1,7 @@
 package xsk
 
 import (
+	"math/bits"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -124,7 +125,7 @@ func (xsk *Socket) fillUp() {
 			_, idx := xsk.fill.reserve(uint32(len(chunks)))
 			for i := range chunks {
 				chunk := chunks[len(chunks)-1-i]
-				xsk.fill.put(idx+uint32(i), uint64(chunk))
+				xsk.fill.put(idx+uint32(i), uint64(chunk)|lap(idx+uint32(i), xsk.fill.mask))
 				u.where[chunk/packet.ChunkSize] = mark // in this order: see UMEM.recover
 			}
 			xsk.fill.submit()
@@ -134,6 +135,14 @@ func (xsk *Socket) fillUp() {
 		has += took
 	}
 	u.owe(q, max(q.reserve-has, 0))
+}
+
+// lap says which time round the fill ring a slot is written: something for the
+// low bits of the address there, which the kernel leaves aside (it clears them
+// in xp_check_aligned, net/xdp/xsk_buff_pool.c). So what a killed process wrote
+// last is told from what the slot held the time before.
+func lap(idx, mask uint32) uint64 {
+	return uint64(idx>>bits.OnesCount32(mask)+1) & (packet.ChunkSize - 1)
 }
 
 // collect empties the completion ring into the pool. The caller has the lock.

@@ -47,10 +47,10 @@ const (
 // marked is free; and what is not in a ring and marked is the kernel's, on its way
 // from ring to ring, or of a batch that was never shown to it. How many the
 // kernel has follows from the rings' indices; see resolve.
-func (u *UMEM) recover() (did Recovery, err error) {
+func (u *UMEM) recover(settle time.Duration) (did Recovery, err error) {
 	begin := time.Now()
 	f := finder{u: u, seen: make([]uint16, len(u.where))}
-	if err := f.settle(begin.Add(settleTime)); err != nil {
+	if err := f.settle(begin.Add(settle)); err != nil {
 		return did, err
 	}
 	for _, q := range u.queues {
@@ -274,50 +274,42 @@ func (u *UMEM) holder(mark uint16) (key lostKey, ok bool) {
 	return key, false
 }
 
-// resolve frees those of a queue's lost chunks that the kernel does not have. Of
-// a batch that it was never shown, all are in the slots behind the producer's
-// index; but these slots also name chunks that passed through the ring long ago,
-// and one of those may be the kernel's. Who is who follows when the numbers fit.
+// resolve frees those of a queue's lost chunks that the kernel was never shown. In
+// the fill ring they are in slots behind the producer's index which tell that they
+// are new. On the sending side they are told from the kernel's by waiting until it
+// has none; where it does not get that far, all stay marked, until the next one
+// recovers or the queue is closed.
 func (f *finder) resolve(q *queue, did *Recovery) {
-	batch := map[uint32]bool{}
 	fill := &q.sockets[0].fill
+	batch := map[uint32]bool{}
 	for i := range fill.room(fill.mask + 1) {
-		batch[uint32(fill.at(fill.cachedProd+i)/packet.ChunkSize)] = true
-	}
-	did.Kept += f.free(f.lost[lostKey{q, rxSide}], batch, f.rxHolds[q])
-	clear(batch)
-	for _, s := range q.sockets {
-		for i := range s.tx.room(s.tx.mask + 1) {
-			batch[uint32(s.tx.at(s.tx.cachedProd+i).Addr/packet.ChunkSize)] = true
+		idx := fill.cachedProd + i
+		if addr := fill.at(idx); addr%packet.ChunkSize == lap(idx, fill.mask) {
+			batch[uint32(addr/packet.ChunkSize)] = true
+			fill.put(idx, addr^1) // so that the next one to recover does not take it for new
 		}
 	}
-	flight, exact := q.inFlight()
-	if !exact {
-		flight = -1
-	}
-	did.InFlight += max(flight, 0)
-	did.Kept += f.free(f.lost[lostKey{q, txSide}], batch, flight)
-}
-
-// free unmarks the chunks that were never shown to the kernel, which holds so
-// many of the list (-1: unknown), and returns how many may be free and are not.
-func (f *finder) free(list []uint32, batch map[uint32]bool, holds int) (kept int) {
-	if len(list) <= holds {
-		return 0
-	}
-	var own []uint32
-	for _, c := range list {
+	rest := 0
+	for _, c := range f.lost[lostKey{q, rxSide}] {
 		if batch[c] {
-			own = append(own, c)
+			f.u.where[c] = 0
+		} else {
+			rest++
 		}
 	}
-	if holds < 0 || holds > 0 && len(list)-len(own) != holds {
-		return len(list) - max(holds, 0)
+	if holds := f.rxHolds[q]; holds >= 0 {
+		did.Kept += max(rest-holds, 0)
 	}
-	for _, c := range own {
+	tx := f.lost[lostKey{q, txSide}]
+	holds, exact := q.inFlight()
+	did.InFlight += max(holds, 0)
+	if !exact || holds > 0 {
+		did.Kept += max(len(tx)-max(holds, 0), 0)
+		return
+	}
+	for _, c := range tx {
 		f.u.where[c] = 0
 	}
-	return len(list) - len(own) - holds
 }
 
 // count makes the queue's counts and those of its sockets what they hold: they
