@@ -43,6 +43,7 @@ var levels = map[string]int{
 	"ctrl/store":         1,
 	"dataplane/classify": 1,
 	"dataplane/cpu":      1,
+	"dataplane/filter":   1,
 	"dataplane/flow":     1,
 	"dataplane/keep":     1,
 	"dataplane/route":    1,
