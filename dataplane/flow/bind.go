@@ -1,6 +1,10 @@
 package flow
 
-import "sfc/dataplane/steer"
+import (
+	"sync/atomic"
+
+	"sfc/dataplane/steer"
+)
 
 // MaxBindings is how many secondary keys a flow may have.
 const MaxBindings = steer.MaxBinds
@@ -171,6 +175,19 @@ func (t *Table) freeBinding(n uint32) {
 	b.erase()
 	b.next = t.bindSpare
 	t.bindSpare = n
+}
+
+// write makes a free binding one of a flow, except for its place among the
+// flow's.
+func (b *binding) write(k *key, hash uint64, slot uint32, swap uint8) {
+	b.key, b.slot, b.swap = *k, slot, swap
+	atomic.StoreUint64(&b.hash, hash)
+}
+
+// erase makes a binding a free one.
+func (b *binding) erase() {
+	atomic.StoreUint64(&b.hash, 0)
+	b.key, b.slot, b.swap = key{}, NoSlot, 0
 }
 
 // OwnerOf returns the hash whose low bits say which ownership bucket the flow

@@ -34,7 +34,7 @@ func stepsTraced() int {
 	if n, err := strconv.Atoi(os.Getenv("TEST_STEPS")); err == nil {
 		return n
 	}
-	return 50
+	return 25
 }
 
 // crashChild is that process.

@@ -83,19 +83,6 @@ func checkOf(secret [2]uint64) uint64 {
 	return packet.FlowHash64(secret, &packet.Info{Flags: packet.FlagIPv4})
 }
 
-// write makes a free binding one of a flow, except for its place among the
-// flow's.
-func (b *binding) write(k *key, hash uint64, slot uint32, swap uint8) {
-	b.key, b.slot, b.swap = *k, slot, swap
-	atomic.StoreUint64(&b.hash, hash)
-}
-
-// erase makes a binding a free one.
-func (b *binding) erase() {
-	atomic.StoreUint64(&b.hash, 0)
-	b.key, b.slot, b.swap = key{}, NoSlot, 0
-}
-
 // keptBytes is the size of what a table keeps.
 func (o *Options) keptBytes() int {
 	n := bytesFor[header](1) + bytesFor[entry](o.Max) + bytesFor[binding](o.Bindings)
