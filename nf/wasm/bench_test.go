@@ -3,6 +3,9 @@ package wasm
 import (
 	"fmt"
 	"testing"
+
+	"sfc/dataplane/packet"
+	"sfc/dataplane/steer"
 )
 
 // BenchmarkHop is the cost of a path of empty functions (each writes Next),
@@ -91,6 +94,69 @@ func BenchmarkInstantiate(b *testing.B) {
 				b.Fatal(err)
 			}
 			m.Close()
+		}
+	})
+}
+
+// BenchmarkBeside is the cost of what a hop may have beside it: packets that are
+// followed, and a version on trial for some flows.
+func BenchmarkBeside(b *testing.B) {
+	const hops = 4
+	for _, beside := range []string{"nothing", "trace=1", "trace=64", "canary=10%"} {
+		b.Run(beside, func(b *testing.B) {
+			f := newFixture(b, fixtureOptions{}, repeat("empty", hops)...)
+			f.fill(packet.BurstSize, 64)
+			for k := range f.burst.Bucket {
+				f.burst.Bucket[k] = uint16(k * steer.Buckets / packet.BurstSize)
+			}
+			trace := everything()
+			switch beside {
+			case "trace=1":
+				trace.Want = 1
+				fallthrough
+			case "trace=64":
+				trace.Snap = 256
+				f.group.SetHopTrace(trace)
+			case "canary=10%":
+				r, err := f.group.Prepare(0, f.group.hops[0].cur.Load().spec, ReplaceOptions{Canary: true})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := r.Canary(10); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				f.burst.N = packet.BurstSize
+				f.group.Process(&f.burst)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/packet.BurstSize, "ns/pkt")
+		})
+	}
+}
+
+// BenchmarkArtifact is the time from an artifact's bytes to a module, and to make
+// the artifact.
+func BenchmarkArtifact(b *testing.B) {
+	encoded := encode(b, build(b, "empty"))
+	b.Run("load", func(b *testing.B) {
+		rt := openRuntime(b)
+		for b.Loop() {
+			a, err := DecodeArtifact(encoded)
+			if err != nil {
+				b.Fatal(err)
+			}
+			m, err := rt.Load(a)
+			if err != nil {
+				b.Fatal(err)
+			}
+			m.Close()
+		}
+	})
+	b.Run("build", func(b *testing.B) {
+		for b.Loop() {
+			build(b, "empty")
 		}
 	})
 }

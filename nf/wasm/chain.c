@@ -163,15 +163,6 @@ int sfc_call_end(struct sfc_hop *hop, wasmtime_error_t *e, wasm_trap_t *trap)
 	return SFC_ERR_TRAP;
 }
 
-/* Calls a function of one parameter. */
-static int call(struct sfc_hop *hop, wasmtime_func_t *f, wasmtime_val_raw_t *arg)
-{
-	wasm_trap_t *trap = NULL;
-	sfc_deadline_start(hop->inst, hop->budget_ns);
-	wasmtime_error_t *e = wasmtime_func_call_unchecked(hop->inst->ctx, f, arg, 1, &trap);
-	return sfc_call_end(hop, e, trap);
-}
-
 /* Hands over the state of the flows that function h is about to see. The slots
  * are the host's own record: a function before it may have written others. */
 static int migrate(struct sfc_hop *hop, const struct sfc_burst *b, const uint8_t *idx, uint32_t n)
@@ -266,7 +257,7 @@ static inline __attribute__((always_inline)) uint32_t run(struct sfc_chain *c, s
 	if (c->binder)
 		bind_begin(c, b, hop, h, idx, n);
 	if (likely(rc == SFC_OK))
-		rc = call(hop, &hop->inst->process, &arg);
+		rc = sfc_call(hop, &hop->inst->process, &arg);
 	if (c->binder)
 		bind_end(c);
 	uint64_t took = t || unlikely(timed) ? sfc_now_ns() - start : 0;
@@ -348,81 +339,4 @@ uint32_t sfc_chain_process_traced(struct sfc_chain *c, struct sfc_burst *b, cons
 {
 	t->n = t->used = t->lost = 0;
 	return process(c, b, order, t);
-}
-
-/* sfc_tick of one version; bit when its instance died. */
-static uint32_t tick(struct sfc_hop *hop, uint64_t now_ns, uint32_t bit)
-{
-	struct sfc_instance *i = hop->inst;
-	wasmtime_val_raw_t arg = { .i64 = (int64_t)now_ns };
-	if (!i || !i->has_tick || call(hop, &i->tick, &arg) == SFC_OK)
-		return 0;
-	return bit;
-}
-
-uint32_t sfc_chain_tick(struct sfc_chain *c, uint64_t now_ns)
-{
-	uint32_t faulted = 0;
-	c->control->now_ns = now_ns;
-	for (uint32_t h = 0; h < c->nhops; h++) {
-		faulted |= tick(&c->hop[h], now_ns, 1u << h);
-		if (c->hop[h].canary)
-			faulted |= tick(&c->hop[h].canary->hop, now_ns, 1u << (h + SFC_MAX_HOPS));
-	}
-	return faulted;
-}
-
-/* Tells function h that the flows in these slots have ended. It sees what it
- * knows of them: what is under way from another version comes first. All calls
- * for as many flows as a burst has packets share one deadline: flows end in
- * their thousands. */
-static int flow_end(struct sfc_hop *hop, const uint32_t *slots, uint32_t n)
-{
-	int rc = SFC_OK;
-	for (uint32_t k = 0; k < n && rc == SFC_OK; k += SFC_BURST) {
-		uint32_t m = n - k < SFC_BURST ? n - k : SFC_BURST;
-		wasm_trap_t *trap = NULL;
-		wasmtime_error_t *e = NULL;
-		if (unlikely(hop->migration != NULL) && (rc = sfc_migrate(hop, slots + k, m)) != SFC_OK)
-			break;
-		sfc_deadline_start(hop->inst, hop->budget_ns);
-		for (uint32_t j = 0; j < m && !e && !trap; j++) {
-			wasmtime_val_raw_t arg = { .i32 = (int32_t)slots[k + j] };
-			e = wasmtime_func_call_unchecked(hop->inst->ctx, &hop->inst->flow_end, &arg, 1, &trap);
-		}
-		rc = sfc_call_end(hop, e, trap);
-	}
-	return rc;
-}
-
-/* The same for a hop with two versions: each is told of the flows that met it.
- * Those that go on after a fault of one are the other's. */
-static uint32_t flow_end_both(struct sfc_hop *hop, uint32_t h, const uint32_t *slots, uint32_t n)
-{
-	struct sfc_hop *both[2] = { hop, &hop->canary->hop };
-	uint32_t faulted = 0;
-	for (uint32_t k = 0; k < n; k += SFC_BURST) {
-		uint32_t of[2][SFC_BURST], have[2];
-		sfc_canary_sort(hop->canary, slots + k, n - k < SFC_BURST ? n - k : SFC_BURST, of, have);
-		for (uint32_t v = 0; v < 2; v++) {
-			uint32_t bit = 1u << (h + v * SFC_MAX_HOPS);
-			const struct sfc_instance *i = both[v]->inst;
-			if (have[v] && !(faulted & bit) && i && i->has_flow_end && flow_end(both[v], of[v], have[v]) != SFC_OK)
-				faulted |= bit;
-		}
-	}
-	return faulted;
-}
-
-uint32_t sfc_chain_flow_end(struct sfc_chain *c, const uint32_t *slots, uint32_t n)
-{
-	uint32_t faulted = 0;
-	for (uint32_t h = 0; h < c->nhops; h++) {
-		struct sfc_instance *i = c->hop[h].inst;
-		if (unlikely(c->hop[h].canary != NULL))
-			faulted |= flow_end_both(&c->hop[h], h, slots, n);
-		else if (i && i->has_flow_end && flow_end(&c->hop[h], slots, n) != SFC_OK)
-			faulted |= 1u << h;
-	}
-	return faulted;
 }

@@ -4,11 +4,12 @@
  * guests, keeps their deadlines and settles their verdicts.
  *
  * Files: engine.c (engine, epoch ticker, host imports), memory.c (linear
- * memory with the window mapped over it), instance.c (one guest), emit.c
- * (its records), deadline.c (the CPU time of its calls), chain.c (a burst
- * through the functions of a path), canary.c (a version on trial beside the one
- * that runs), trace.c (what they do with chosen packets), migrate.c (flow state
- * from one version of a function to the next).
+ * memory with the window mapped over it), instance.c (one guest), log.c and
+ * emit.c (its log lines and records), deadline.c (the CPU time of its calls),
+ * chain.c (a burst through the functions of a path), between.c (what they are
+ * told between bursts), canary.c (a version on trial beside the one that runs),
+ * trace.c (what functions do with chosen packets), migrate.c (flow state from
+ * one version of a function to the next).
  */
 #ifndef SFC_SHIM_H
 #define SFC_SHIM_H
@@ -268,6 +269,8 @@ void sfc_module_delete(wasmtime_module_t *, wasmtime_instance_pre_t *);
 
 wasmtime_error_t *sfc_memory_new(void *env, const wasm_memorytype_t *, size_t minimum, size_t maximum, size_t reserved,
 	size_t guard, wasmtime_linear_memory_t *ret);
+/* log.c */
+wasm_trap_t *sfc_log_line(void *env, wasmtime_caller_t *, wasmtime_val_raw_t *args, size_t n);
 /* emit.c */
 struct sfc_records *sfc_records_new(void);
 void sfc_records_delete(struct sfc_records *);
@@ -304,6 +307,15 @@ uint32_t sfc_chain_flow_end(struct sfc_chain *, const uint32_t *slots, uint32_t 
 
 /* chain.c: ends a call that sfc_deadline_start began, SFC_OK or how it failed. */
 int sfc_call_end(struct sfc_hop *, wasmtime_error_t *, wasm_trap_t *);
+
+/* Calls a function of one parameter. */
+static inline int sfc_call(struct sfc_hop *hop, wasmtime_func_t *f, wasmtime_val_raw_t *arg)
+{
+	wasm_trap_t *trap = NULL;
+	sfc_deadline_start(hop->inst, hop->budget_ns);
+	wasmtime_error_t *e = wasmtime_func_call_unchecked(hop->inst->ctx, f, arg, 1, &trap);
+	return sfc_call_end(hop, e, trap);
+}
 
 /* canary.c */
 struct sfc_canary *sfc_canary_new(uint32_t slots);

@@ -13,8 +13,7 @@ import (
 // maxLogLines bounds the log lines of a tenant per second.
 const maxLogLines = 1_000_000
 
-// logQuota bounds the log lines of all functions of a tenant: see log_line in
-// engine.c.
+// logQuota bounds the log lines of all functions of a tenant: see log.c.
 type logQuota struct{ c *C.struct_sfc_log_quota }
 
 func newLogQuota() logQuota {
