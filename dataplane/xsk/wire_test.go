@@ -1,7 +1,6 @@
 package xsk
 
 import (
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -13,8 +12,6 @@ import (
 	"sfc/testbed/gate"
 	"sfc/testbed/netns"
 )
-
-func TestMain(m *testing.M) { os.Exit(gate.Main(m)) }
 
 // wire is a host with two ports between a generator and a sink:
 //
