@@ -32,12 +32,9 @@ func (s *Server) tenantKind() *kind[api.Tenant, *api.Tenant] {
 			return s.usage(r, o)
 		},
 		after: func(r *request, o *api.Tenant) error {
-			// The limits of its space are what was said last.
-			space, err := s.spaces.space(r.Context(), o.Metadata.Name)
-			if err != nil {
-				return err
-			}
-			return space.SetLimits(StoreLimits(o.Spec))
+			// Its space gets the limits that it has now.
+			_, err := s.spaces.space(r.Context(), o.Metadata.Name)
+			return err
 		},
 		remove: s.removeTenant,
 	}
@@ -103,6 +100,7 @@ func (s *Server) removeTenant(r *request, o *api.Tenant, revision uint64) error 
 			return fmt.Errorf("delete token %s: %w", e.Key, err)
 		}
 	}
+	s.spaces.forget(name)
 	if err := s.opts.Store.Remove(r.Context(), name); err != nil && !isAbsent(err) {
 		return err
 	}

@@ -19,10 +19,17 @@ type spaces struct {
 
 	mu    sync.Mutex
 	locks map[string]*sync.RWMutex // of tenants
+	known map[string]knownSpace    // of tenants
+}
+
+// knownSpace is a tenant's space, with the limits of a version of the tenant.
+type knownSpace struct {
+	*store.Space
+	version string
 }
 
 func openSpaces(ctx context.Context, st *store.Store, system *store.Space) (*spaces, error) {
-	sp := &spaces{store: st, system: system, locks: map[string]*sync.RWMutex{}}
+	sp := &spaces{store: st, system: system, locks: map[string]*sync.RWMutex{}, known: map[string]knownSpace{}}
 	var err error
 	sp.tenants, err = system.Bucket(ctx, api.BucketTenants)
 	return sp, err
@@ -40,7 +47,7 @@ func StoreLimits(spec api.TenantSpec) store.Limits {
 	return store.Limits{Bytes: int64(spec.ModuleBytes) + stateBytes}
 }
 
-// tenant returns a tenant as it is stored, or errNoTenant.
+// tenant returns a tenant as it is stored, or the problem that there is none.
 func (sp *spaces) tenant(name string) (*api.Tenant, error) {
 	e, err := sp.tenants.Get(name)
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrName) {
@@ -65,7 +72,27 @@ func (sp *spaces) space(ctx context.Context, tenant string) (*store.Space, error
 	if err != nil {
 		return nil, err
 	}
-	return sp.store.Tenant(ctx, tenant, StoreLimits(t.Spec))
+	sp.mu.Lock()
+	known, ok := sp.known[tenant]
+	sp.mu.Unlock()
+	if ok && known.version == t.Metadata.ResourceVersion {
+		return known.Space, nil
+	}
+	space, err := sp.store.Tenant(ctx, tenant, StoreLimits(t.Spec))
+	if err != nil {
+		return nil, err
+	}
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.known[tenant] = knownSpace{space, t.Metadata.ResourceVersion}
+	return space, nil
+}
+
+// forget lets go of the space of a tenant that is being deleted.
+func (sp *spaces) forget(tenant string) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	delete(sp.known, tenant)
 }
 
 // bucket returns a bucket of a tenant, which must exist; "" is the host's.

@@ -12,7 +12,7 @@ import (
 
 // maxRetries bounds how often a change without a precondition is tried again
 // when others change the same object.
-const maxRetries = 16
+const maxRetries = 64
 
 // precondition is what must hold of an object for it to be changed.
 type precondition struct {
