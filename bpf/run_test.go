@@ -1,7 +1,6 @@
 package bpf
 
 import (
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -12,8 +11,6 @@ import (
 	"sfc/dataplane/steer"
 	"sfc/testbed/gate"
 )
-
-func TestMain(m *testing.M) { os.Exit(gate.Main(m)) }
 
 // testKey is the hash key of all tests.
 var testKey = [2]uint64{0x0123456789abcdef, 0xfedcba9876543210}
