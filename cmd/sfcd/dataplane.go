@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"sfc/ctrl/agent"
 	"sfc/ctrl/child"
 	"sfc/ctrl/confine"
 	"sfc/ctrl/ipc"
@@ -23,7 +24,6 @@ type dataplaneParts struct {
 	process *child.Process // the supervisor
 	store   keep.Store     // memory that outlives this process
 	start   kernelipc.Start
-	log     *slog.Logger
 }
 
 // orphanTime is how long a data plane of --dev outlives its supervisor.
@@ -63,14 +63,12 @@ func runDataplane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	served, stop, err := startPlane(ctx, dataplaneParts{c, p, store, start, log})
+	served, stop, err := startPlane(dataplaneParts{c, p, store, start})
 	if err != nil {
 		return err
 	}
 	mux := ipc.NewMux()
-	if served != nil {
-		planeipc.Serve(mux, served)
-	}
+	planeipc.Serve(mux, served)
 	if err := p.Ready(ctx); err != nil {
 		return err
 	}
@@ -97,7 +95,16 @@ func servePeer(ctx context.Context, s *os.File, o ipc.Options, log *slog.Logger)
 	conn.Close()
 }
 
-// startPlane makes the data plane; stop leaves everything in what is kept.
-var startPlane = func(context.Context, dataplaneParts) (_ plane.Plane, stop func() error, err error) {
-	return nil, func() error { return nil }, nil
+// startPlane makes the data plane of what an earlier one left, if anything; stop
+// leaves everything in what is kept.
+func startPlane(parts dataplaneParts) (_ planeipc.Server, stop func() error, err error) {
+	d, err := agent.OpenPlane(agent.PlaneOptions{
+		Kernel: agent.RemoteKernel(parts.process, parts.store), Keep: parts.store,
+		Workers: parts.config.Workers, Cores: parts.config.Cores,
+		Restarts: parts.start.Restarts, Began: parts.start.Began,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return d, d.Close, nil
 }

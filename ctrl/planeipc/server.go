@@ -35,8 +35,26 @@ type (
 	eventsReq struct{ After uint64 }
 )
 
+// Server is what a plane must have to be served. One that does not look into
+// packets has neither Trace nor Capture: callers are told that there is no such
+// method.
+type Server interface {
+	PutCode(ctx context.Context, digest string, code *os.File) error
+	Apply(ctx context.Context, d plane.Desired) (plane.Observed, error)
+	Observe(ctx context.Context) (plane.Observed, error)
+	Stats(ctx context.Context) (plane.Stats, error)
+	Flows(ctx context.Context, q plane.FlowQuery) ([]plane.Flow, error)
+	Events(ctx context.Context, after uint64) ([]plane.Event, error)
+}
+
+// watcher is a plane that looks into packets.
+type watcher interface {
+	Trace(ctx context.Context, r plane.TraceRequest) ([]plane.Trace, error)
+	Capture(ctx context.Context, r plane.CaptureRequest, out *os.File) (plane.CaptureReport, error)
+}
+
 // Serve makes a plane answer the calls of a mux's connections.
-func Serve(m *ipc.Mux, p plane.Plane) {
+func Serve(m *ipc.Mux, p Server) {
 	ipc.Handle(m, methodPutCode, func(ctx context.Context, r putCode, in *ipc.Files) (none, []*os.File, error) {
 		code := in.Take(0)
 		if code == nil {
@@ -50,14 +68,18 @@ func Serve(m *ipc.Mux, p plane.Plane) {
 	handle(m, methodStats, func(ctx context.Context, _ none) (plane.Stats, error) { return p.Stats(ctx) })
 	handle(m, methodFlows, p.Flows)
 	handle(m, methodEvents, func(ctx context.Context, r eventsReq) ([]plane.Event, error) { return p.Events(ctx, r.After) })
-	handle(m, methodTrace, p.Trace)
+	w, watches := p.(watcher)
+	if !watches {
+		return
+	}
+	handle(m, methodTrace, w.Trace)
 	ipc.Handle(m, methodCapture, func(ctx context.Context, r plane.CaptureRequest, in *ipc.Files) (plane.CaptureReport, []*os.File, error) {
 		out := in.Take(0)
 		if out == nil {
 			return plane.CaptureReport{}, nil, ipc.Errorf(codeNoFile, "capture came without a file to write to")
 		}
 		defer out.Close()
-		report, err := p.Capture(ctx, r, out)
+		report, err := w.Capture(ctx, r, out)
 		return report, nil, err
 	})
 }
