@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -33,7 +32,7 @@ func (g *rig) fill(n int) {
 				}
 				value, err := json.Marshal(c)
 				if err == nil {
-					_, err = b.Create(context.Background(), c.Metadata.Name, value)
+					err = g.create(b, c.Metadata.Name, value)
 				}
 				if err != nil {
 					g.tb.Error(err)
