@@ -132,6 +132,13 @@ func TestArtifactChecks(t *testing.T) {
 	if _, err := rt.Load(build(t, "pass_all")); !errors.Is(err, nf.ErrLimit) {
 		t.Errorf("load: %v", err)
 	}
+	bad := build(t, "pass_all")
+	for _, code := range [][]byte{nil, []byte("no machine code"), bad.Wasm} {
+		bad.Code = code
+		if _, err := openRuntime(t).Load(bad); err == nil || !strings.Contains(err.Error(), "load module") {
+			t.Errorf("%d bytes of something else were loaded: %v", len(code), err)
+		}
+	}
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := Build(over, module(t, "pass_all"), nf.Limits{}); !errors.Is(err, context.Canceled) {

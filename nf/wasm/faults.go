@@ -1,6 +1,9 @@
 package wasm
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // What happens after a fault:
 //
@@ -116,4 +119,28 @@ func (g *Group) revive(i int, v *version) {
 		v.state.Store(int32(Running))
 	default:
 	}
+}
+
+// Errors that a path's functions cause when they are made.
+var (
+	// ErrConfigRefused: sfc_configure returned a code other than zero.
+	ErrConfigRefused = errors.New("configuration refused")
+	// ErrBudget: guest code ran past its deadline.
+	ErrBudget = errors.New("deadline passed")
+	// ErrTrap: guest code trapped.
+	ErrTrap = errors.New("trap")
+	// ErrInstantiate: an instance could not be made.
+	ErrInstantiate = errors.New("cannot instantiate")
+)
+
+func (f fault) sentinel() error {
+	switch f {
+	case faultTrap:
+		return ErrTrap
+	case faultBudget:
+		return ErrBudget
+	case faultRefused:
+		return ErrConfigRefused
+	}
+	return ErrInstantiate
 }
