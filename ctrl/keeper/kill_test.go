@@ -240,7 +240,7 @@ func TestSupervisorKilledAndTheNextTakesOver(t *testing.T) {
 	second.Env = append(second.Env, "KEEPER_DIR="+dir)
 	var complaint strings.Builder
 	second.Stderr = &complaint
-	if err := second.Run(); err == nil || !strings.Contains(complaint.String(), "process id "+strconv.Itoa(cmd.Process.Pid)) {
+	if err := second.Run(); err == nil || !strings.Contains(complaint.String(), "process id "+itoa(cmd.Process.Pid)) {
 		t.Errorf("a second supervisor: %v, %s", err, &complaint)
 	}
 	// The end takes everything along, also what it has taken over.
@@ -257,10 +257,12 @@ func TestSupervisorKilledAndTheNextTakesOver(t *testing.T) {
 	}
 }
 
+func itoa(n int) string { return strconv.Itoa(n) }
+
 // dead waits a moment for the end of a process that init has to wait for.
 func dead(pid int) bool {
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		state, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		state, err := os.ReadFile("/proc/" + itoa(pid) + "/stat")
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) || strings.Contains(string(state), ") Z ") {
 			return true
 		}

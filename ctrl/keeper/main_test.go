@@ -27,9 +27,10 @@ import (
 func TestMain(m *testing.M) {
 	roles := map[string]func() error{
 		"supervisor": supervisor, kernelipc.RoleDataplane: runDataplane, kernelipc.RoleControl: runControl,
-		"crash": func() error { os.Exit(3); return nil },
-		"hang":  func() error { time.Sleep(time.Minute); return nil },
-		"mute":  mute,
+		"crash":                             func() error { os.Exit(3); return nil },
+		"hang":                              func() error { time.Sleep(time.Minute); return nil },
+		"mute":                              mute,
+		"engine-" + kernelipc.RoleDataplane: engine, "engine-" + kernelipc.RoleControl: wisher,
 	}
 	if role := roles[os.Getenv("KEEPER_ROLE")]; role != nil {
 		if err := role(); err != nil {
@@ -148,10 +149,14 @@ func mute() error {
 // supervisor runs a Keeper in a process of its own and writes its status down.
 func supervisor() error {
 	dir := os.Getenv("KEEPER_DIR")
-	k, err := Open(Options{
+	o := Options{
 		RunDir: filepath.Join(dir, "run"), DataDir: filepath.Join(dir, "data"), Control: true, Command: command,
 		Identity: identity(), Backoff: patient, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
-	}, nil)
+	}
+	if os.Getenv("KEEPER_ENGINE") != "" {
+		o.Command, o.Kernel, o.Identity = engineCommand, newEngineKernel(o.Log), nil
+	}
+	k, err := Open(o, nil)
 	if err != nil {
 		return err
 	}
