@@ -104,7 +104,7 @@ func (k *inMemory) offer(port int, frame []byte) bool {
 	}
 	f := memFrame{meta: packet.Meta{
 		RxNs: dataplane.NewClock().Now(), Hash: uint32(at.Hash), Path: d.Path, Port: uint16(port), L3: d.Info.L3, L4: d.Info.L4,
-		Flags: d.Info.Flags, Proto: d.Info.Proto, Version: packet.MetaVersion, Bucket: at.Bucket,
+		Flags: d.Info.Flags, Proto: d.Info.Proto, Version: packet.MetaVersion, Bucket: at.Bucket, Seq: uint32(l.offered.Load()),
 	}, n: len(frame)}
 	copy(f.data[:], frame)
 	if !l.rx[worker].Push(&f) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sfc/chains"
+	"sfc/ctrl/plane"
 	"sfc/dataplane"
 	"sfc/dataplane/arena"
 	"sfc/dataplane/classify"
@@ -137,6 +138,8 @@ type Dataplane struct {
 	aside   sync.WaitGroup // goroutines that end with gone
 	opened  undoStack
 }
+
+var _ plane.Plane = (*Dataplane)(nil)
 
 // OpenPlane starts a data plane: with nothing, or with what is kept. Workers run
 // when it returns.

@@ -21,6 +21,10 @@ func (d *Dataplane) Flows(ctx context.Context, q plane.FlowQuery) (out []plane.F
 	if q.Limit == 0 {
 		q.Limit = maxFlowList
 	}
+	match, err := flowFilter(q.Filter)
+	if err != nil {
+		return nil, err
+	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	for _, c := range d.sorted() {
@@ -39,7 +43,7 @@ func (d *Dataplane) Flows(ctx context.Context, q plane.FlowQuery) (out []plane.F
 				now := uint32(dataplane.NewClock().Now() / uint64(time.Millisecond))
 				for k := range look.found {
 					f := &look.found[k]
-					if len(out) < q.Limit {
+					if len(out) < q.Limit && match(f) {
 						out = append(out, describeFlow(c, i, f, now))
 					}
 				}

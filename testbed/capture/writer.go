@@ -118,6 +118,14 @@ func (w *Writer) WriteOn(link int, timeNs int64, data []byte, origLen int, comme
 	return w.end()
 }
 
+// Flush writes out what is buffered, for those who read while packets come.
+func (w *Writer) Flush() error {
+	if w.err == nil {
+		w.err = w.w.Flush()
+	}
+	return w.err
+}
+
 // Close writes out what is buffered. What has failed already fails no second
 // time.
 func (w *Writer) Close() error {
