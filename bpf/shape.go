@@ -91,7 +91,7 @@ func (s shape) spacious() shape {
 const (
 	// minSteps and maxSteps are those of an address dimension in a spacious
 	// shape: MAX_STEPS in steer_consts.h.
-	minSteps, maxSteps = 3, 14
+	minSteps, maxSteps = 6, 14
 	// startClasses is how many classes the first shape of dynamic steering has
 	// room for.
 	startClasses = 256
