@@ -31,6 +31,10 @@ func (s *Server) tenantKind() *kind[api.Tenant, *api.Tenant] {
 			}
 			return s.usage(r, o)
 		},
+		accept: func(_ *request, o, _ *api.Tenant) error {
+			o.Status = api.TenantStatus{} // the daemon's to say
+			return nil
+		},
 		after: func(r *request, o *api.Tenant) error {
 			// Its space gets the limits that it has now.
 			_, err := s.spaces.space(r.Context(), o.Metadata.Name)
@@ -115,6 +119,10 @@ func (s *Server) portKind() *kind[api.Port, *api.Port] {
 		bucket: api.BucketPorts, host: true, param: "port",
 		spec:   func(o *api.Port) any { return &o.Spec },
 		status: func(_ *request, o *api.Port, observed []byte) error { return observe(&o.Status, observed) },
+		accept: func(_ *request, o, _ *api.Port) error {
+			o.Status = api.PortStatus{}
+			return nil
+		},
 		// A tenant sees those that it may use, not who else may.
 		visible: func(r *request, o *api.Port) bool {
 			if r.tenant == "" {

@@ -62,6 +62,37 @@ func TestObject(t *testing.T) {
 	is(t, err, 404, api.ReasonNotFound)
 }
 
+// What is the daemon's to say cannot be said by clients; what was read can be sent
+// back as it is.
+func TestStatusIsTheDaemons(t *testing.T) {
+	w := start(t, t.TempDir(), nil)
+	forged := &api.Port{Metadata: api.Metadata{Name: "in", UID: "mine", Generation: 7}, Status: api.PortStatus{Up: true}}
+	made := must[*api.Port](t)(w.root.Ports().Create(t.Context(), forged))
+	got := must[*api.Port](t)(w.root.Ports().Get(t.Context(), "in"))
+	if made.Status.Up || got.Status.Up || got.Metadata.UID == "mine" || got.Metadata.Generation != 1 {
+		t.Errorf("made %+v, read %+v", made, got)
+	}
+	w.tenant(t, "acme", api.TenantSpec{})
+	must[*api.Chain](t)(w.root.Chains("acme").Create(t.Context(), chain("edge")))
+	w.observe(t, "edge", api.ChainStatus{Active: true, Conditions: api.Conditions{{Type: api.Ready, Status: api.True}}})
+	c := must[*api.Chain](t)(w.root.Chains("acme").Get(t.Context(), "edge"))
+	if !c.Status.Active || !c.Status.Conditions.IsTrue(api.Ready) {
+		t.Fatalf("%+v", c.Status)
+	}
+	c.Spec.Priority, c.Status.Active = 3, false
+	changed := must[*api.Chain](t)(w.root.Chains("acme").Put(t.Context(), "edge", c))
+	if !changed.Status.Active || changed.Spec.Priority != 3 {
+		t.Errorf("%+v", changed)
+	}
+	// A chain that is made anew does not have the state of the old one.
+	if err := w.root.Chains("acme").Delete(t.Context(), "edge", ""); err != nil {
+		t.Fatal(err)
+	}
+	if c = must[*api.Chain](t)(w.root.Chains("acme").Create(t.Context(), chain("edge"))); c.Status.Active {
+		t.Errorf("%+v", c.Status)
+	}
+}
+
 // What is wrong is told by field.
 func TestFieldErrors(t *testing.T) {
 	w := start(t, t.TempDir(), nil)

@@ -46,6 +46,7 @@ func (r *request) body(limit int64) ([]byte, error) {
 	r.within(r.s.limits.Read)
 	data, err := io.ReadAll(http.MaxBytesReader(r.w, r.Body, limit))
 	if err == nil {
+		r.taken = true
 		r.within(0)
 		return data, nil
 	}

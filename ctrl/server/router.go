@@ -27,6 +27,7 @@ type request struct {
 	who    *principal // nil on public routes
 	from   string
 	tenant string // in the path
+	taken  bool   // the body was read to its end
 	w      http.ResponseWriter
 	ctl    *http.ResponseController
 }
@@ -186,7 +187,7 @@ func (r *request) fail(err error) {
 	if errors.As(err, &slow) {
 		r.w.Header().Set("Retry-After", strconv.Itoa(slow.seconds()))
 	}
-	if r.ContentLength != 0 && r.Method != http.MethodGet {
+	if r.ContentLength != 0 && !r.taken {
 		// What is left of the body is not worth waiting for.
 		r.w.Header().Set("Connection", "close")
 		r.within(min(time.Second, r.s.limits.Read))
