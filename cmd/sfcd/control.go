@@ -61,6 +61,12 @@ func runControl(ctx context.Context) error {
 	if err := confine.Seal(confine.Control(), confine.Limits{}); err != nil {
 		return err
 	}
+	// The one before may have the store until then.
+	select {
+	case <-p.Started():
+	case <-p.Stopping():
+		return nil
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go connect(ctx, parts.plane, peers, ipc.Options{Name: kernelipc.RoleControl, Interfaces: versions}, log)

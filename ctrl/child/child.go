@@ -203,7 +203,7 @@ func (p *Process) attach(conn *ipc.Conn) {
 		current := p.conn == conn
 		p.mu.Unlock()
 		switch {
-		case !current:
+		case !current || p.ending.Err() != nil:
 		case p.opts.Role == kernelipc.RoleDataplane:
 			p.opts.Log.Warn("supervisor is gone, traffic goes on", "error", conn.Err())
 			p.orphan(conn)
@@ -257,7 +257,7 @@ func (p *Process) await() {
 	}
 }
 
-// Started yields once, when a data plane is to take over.
+// Started yields once, when the one before is gone and this one is to take over.
 func (p *Process) Started() <-chan kernelipc.Start { return p.started }
 
 // Stopping is closed when the process is to end: it was told so, or it cannot

@@ -115,14 +115,14 @@ func (m *minder) begin(ctx context.Context, p *process) error {
 	began := time.Now()
 	wait, cancel := context.WithTimeout(ctx, m.k.opts.StartWait)
 	defer cancel()
+	m.k.mu.Lock()
+	start := kernelipc.Start{Restarts: m.k.restarts, Began: m.k.began}
 	if m.role == kernelipc.RoleDataplane {
-		m.k.mu.Lock()
-		start := kernelipc.Start{Restarts: m.k.restarts, Began: m.k.began}
 		m.k.restarts++
-		m.k.mu.Unlock()
-		if _, err := ipc.Do[kernelipc.None](wait, p.conn, kernelipc.MethodStart, start); err != nil {
-			return m.failed(p, err)
-		}
+	}
+	m.k.mu.Unlock()
+	if _, err := ipc.Do[kernelipc.None](wait, p.conn, kernelipc.MethodStart, start); err != nil {
+		return m.failed(p, err)
 	}
 	select {
 	case <-p.ready:

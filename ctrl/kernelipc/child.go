@@ -12,8 +12,8 @@ const (
 	// MethodAdopt is what a new supervisor says to a data plane that an earlier
 	// one started. None -> Adopted
 	MethodAdopt = "child.adopt"
-	// MethodStart makes the data plane take over what is kept and run. It is
-	// told when its predecessor is gone. Start -> None
+	// MethodStart makes a child do its work, the data plane with what is kept. It
+	// is told when its predecessor is gone. Start -> None
 	MethodStart = "child.start"
 	// MethodPeer hands a child the socket to another one: control gets the data
 	// plane's, and the other way round. Peer and one descriptor -> None
@@ -25,7 +25,7 @@ const (
 	MethodStatus = "supervisor.status"
 )
 
-// Start is how the data plane begins.
+// Start is how a child begins.
 type Start struct {
 	// Restarts is how often a data plane was started with what an earlier one
 	// left, since the supervisor, or the first of its line, was started.
