@@ -138,15 +138,18 @@ func (g *rig) write(bucket string, o api.Object) {
 // create makes a key, again when the store could not say whether it did: as
 // clients do on a machine that has more to do than it can.
 func (g *rig) create(b *store.Bucket, key string, value []byte) error {
+	doubt := false
 	for range 50 {
 		_, err := b.Create(context.Background(), key, value)
-		if !errors.Is(err, store.ErrUnavailable) {
+		switch {
+		case errors.Is(err, store.ErrUnavailable):
+			doubt = true
+			time.Sleep(100 * time.Millisecond)
+		case doubt && errors.Is(err, store.ErrExists):
+			return nil
+		default:
 			return err
 		}
-		if e, err := b.Get(key); err == nil && bytes.Equal(e.Value, value) {
-			return nil
-		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	return store.ErrUnavailable
 }

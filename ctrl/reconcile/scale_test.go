@@ -3,6 +3,7 @@ package reconcile
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,9 +21,9 @@ func (g *rig) fill(n int) {
 	g.tb.Helper()
 	b := g.bucket("acme", api.BucketChains)
 	var wg sync.WaitGroup
-	for w := range 32 {
+	for w := range 16 {
 		wg.Go(func() {
-			for i := w; i < n; i += 32 {
+			for i := w; i < n; i += 16 {
 				c := &api.Chain{
 					Metadata: api.Metadata{Name: fmt.Sprint("c", i), UID: fmt.Sprint("u", i), Generation: 1, CreatedAt: time.Unix(int64(i), 0).UTC()},
 					Spec: api.ChainSpec{
@@ -62,10 +63,14 @@ func (g *rig) count(ready string) (n int) {
 	return n
 }
 
-// 10,000 chains on a data plane with room for 1,024: all get their status, memory
-// stays bounded, and one chain more is dealt with at once.
-func TestTenThousandChains(t *testing.T) {
-	const n, room = 10_000, 1024
+// Many chains on a data plane with room for a tenth: all get their status, memory
+// stays bounded, and an alias takes all of them along. 10,000 with
+// SFC_VERIFY=all, which takes a quarter of a minute and more.
+func TestManyChains(t *testing.T) {
+	n, room := 2_000, 200
+	if os.Getenv("SFC_VERIFY") == "all" {
+		n, room = 10_000, 1024
+	}
 	g := newRig(t, func(o *Options) { o.Observe, o.Retry, o.RetryMax = time.Second, 100*time.Millisecond, time.Minute })
 	g.plane.room = room
 	g.tenant("acme", api.TenantSpec{})

@@ -34,7 +34,7 @@ type target struct {
 }
 
 // writers is how many keys are written at once: the store syncs them together.
-const writers = 16
+const writers = 8
 
 // rewrite is how long a write waits that failed.
 const rewrite = time.Second
