@@ -2,8 +2,11 @@ package dataplane
 
 import (
 	"math/bits"
+	"runtime"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sfc/dataplane/packet"
 	"sfc/nf"
@@ -73,13 +76,15 @@ type worked struct {
 }
 
 func (r *worked) Process(b *packet.Burst) {
+	sum := r.sum
 	for k := range int(b.N) {
 		for i := range r.rounds {
-			hi, lo := bits.Mul64(r.sum|1, uint64(i)+0x9e3779b97f4a7c15)
-			r.sum = hi ^ lo
+			hi, lo := bits.Mul64(sum|1, uint64(i)+0x9e3779b97f4a7c15)
+			sum = hi ^ lo
 		}
 		b.Out[k] = packet.Outcome{Verdict: packet.Tx}
 	}
+	r.sum = sum
 }
 
 // tenants is a worker with a chain for each of some tenants.
@@ -151,52 +156,74 @@ func capacity(t *testing.T, rounds int) float64 {
 }
 
 // attempts is how often a figure may be spoilt by what else the machine does.
-const attempts = 5
+const attempts = 8
+
+// undisturbed calls f until it says that it is content. An attempt during which
+// the thread did not have the core nearly all the time does not count; when that
+// was so every time, the test is skipped.
+func undisturbed(t *testing.T, f func() bool) (content bool) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	counted := 0
+	for range attempts {
+		start, used := time.Now(), threadTime(t)
+		content = f()
+		if threadTime(t)-used < time.Since(start)*19/20 {
+			continue
+		}
+		if content {
+			return true
+		}
+		counted++
+	}
+	if counted == 0 {
+		t.Skip("the machine is busy with something else")
+	}
+	return false
+}
+
+// threadTime is the CPU time of the calling thread.
+func threadTime(t *testing.T) time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ts.Nano())
+}
 
 // A tenant that wants ten times its half of a worker takes nothing from the
 // other half.
 func TestGuaranteedShareIsKept(t *testing.T) {
 	const cheap, dear = 600, 6000
-	best := 1.0
-	for range attempts {
+	if !undisturbed(t, func() bool {
 		a, b := capacity(t, cheap)/2, capacity(t, dear)*5
 		alone := newTenants(t, []int{500, 500}, []int{cheap, dear})
 		alone.run(t, shareTime, a)
 		both := newTenants(t, []int{500, 500}, []int{cheap, dear})
 		both.run(t, shareTime, a, b)
-		loss := 1 - both.sent(0)/alone.sent(0)
-		t.Logf("%.0f packets/s alone, %.0f beside %.0f: loss %.1f %%; the other sends %.0f of %.0f that it could alone, %d over its share, %d lost",
-			alone.sent(0)/shareTime.Seconds(), both.sent(0)/shareTime.Seconds(), b, 100*loss,
-			both.sent(1)/shareTime.Seconds(), b/5, both.shares[1].over, both.port.lost)
-		if best = min(best, loss); best <= 0.05 && both.sent(1) > 0.25*b/5*shareTime.Seconds() {
-			if both.shares[1].over == 0 || both.shares[0].over != 0 {
-				t.Errorf("over their shares: %d and %d packets", both.shares[0].over, both.shares[1].over)
-			}
-			return
-		}
+		loss, other := 1-both.sent(0)/alone.sent(0), both.sent(1)/shareTime.Seconds()
+		t.Logf("%.0f packets/s alone, loses %.1f %% beside %.0f; the other sends %.0f of %.0f that it could alone, %d over its share, %d lost",
+			alone.sent(0)/shareTime.Seconds(), 100*loss, b, other, b/5, both.shares[1].over, both.port.lost)
+		return loss <= 0.05 && other > 0.25*b/5 && both.shares[1].over > 0 && both.shares[0].over == 0
+	}) {
+		t.Error("it does")
 	}
-	t.Errorf("loses %.1f %% of its guaranteed throughput, or the other gets too little", 100*best)
 }
 
 // What one leaves the other may have: alone it has everything.
 func TestSharesAreWorkConserving(t *testing.T) {
 	const rounds = 1000
-	worst := 0.0
-	for range attempts {
+	if !undisturbed(t, func() bool {
 		most := capacity(t, rounds)
 		alone := newTenants(t, []int{900, 100}, []int{rounds, rounds})
 		alone.run(t, shareTime, 0, 3*most)
 		beside := newTenants(t, []int{900, 100}, []int{rounds, rounds})
 		beside.run(t, shareTime, most/4, 3*most)
-		all := (beside.sent(0) + beside.sent(1)) / shareTime.Seconds()
-		t.Logf("most %.0f, alone %.0f, beside %.0f + %.0f", most, alone.sent(1)/shareTime.Seconds(), beside.sent(0)/shareTime.Seconds(), beside.sent(1)/shareTime.Seconds())
-		if alone.shares[1].over > 0 {
-			t.Fatalf("%d packets dropped while nobody else wanted anything", alone.shares[1].over)
-		}
-		worst = max(worst, min(alone.sent(1)/shareTime.Seconds(), all)/most)
-		if worst > 0.85 {
-			return
-		}
+		a, all := alone.sent(1)/shareTime.Seconds(), (beside.sent(0)+beside.sent(1))/shareTime.Seconds()
+		t.Logf("most %.0f, alone %.0f, two %.0f", most, a, all)
+		return alone.shares[1].over == 0 && min(a, all) > 0.85*most
+	}) {
+		t.Error("time is wasted, or somebody is limited without need")
 	}
-	t.Errorf("only %.0f %% of the time is used", 100*worst)
 }
