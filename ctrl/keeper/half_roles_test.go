@@ -50,9 +50,13 @@ func engine() error {
 	if err != nil {
 		return err
 	}
-	d, err := agent.OpenPlane(agent.PlaneOptions{
+	o := agent.PlaneOptions{
 		Kernel: agent.RemoteKernel(p, store), Keep: store, Chains: 8, RingSize: 64, Restarts: start.Restarts, Began: start.Began,
-	})
+	}
+	if os.Getenv("KEEPER_ENGINE") == "2" {
+		o.Workers, o.Cores, o.RingSize = 2, []int{-1, -1}, 1024
+	}
+	d, err := agent.OpenPlane(o)
 	if err != nil {
 		return err
 	}
@@ -103,6 +107,9 @@ func wisher() error {
 		if err == nil {
 			err = json.Unmarshal(text, &want)
 		}
+		if err == nil {
+			err = putCodes(ctx, client, filepath.Join(dir, "codes"))
+		}
 		if err != nil {
 			continue
 		}
@@ -120,4 +127,24 @@ func wisher() error {
 			return err
 		}
 	}
+}
+
+// putCodes puts the codes that are in a folder, by the names of their files.
+func putCodes(ctx context.Context, client *planeipc.Client, dir string) error {
+	list, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range list {
+		f, err := os.Open(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			return err
+		}
+		err = client.PutCode(ctx, entry.Name(), f)
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return err
 }
