@@ -7,7 +7,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"sfc/dataplane/steer"
@@ -42,13 +41,10 @@ type port struct {
 }
 
 // Load creates the maps and loads one program per port. Nothing is attached
-// yet. It lifts the memory limit that old kernels put on BPF maps.
+// yet.
 func Load(c Config) (_ *Steering, err error) {
 	if err := c.validate(); err != nil {
 		return nil, err
-	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, explain(fmt.Errorf("lift the locked-memory limit: %w", err))
 	}
 	if err := checkKernel(requirements); err != nil {
 		return nil, err
