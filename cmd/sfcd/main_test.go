@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -25,6 +26,12 @@ func TestMain(m *testing.M) {
 	switch firstArgument() {
 	case kernelipc.RoleDataplane, kernelipc.RoleControl, kernelipc.RoleCompile, "--dev":
 		main()
+		return
+	case confinedControl:
+		if err := compileConfined(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
 		return
 	}
 	os.Exit(gate.Main(m))

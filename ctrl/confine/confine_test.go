@@ -16,8 +16,8 @@ var asNobody = &Identity{nobody, nobody}
 // What only an intruder does ends the process, and its parent sees why.
 func TestIntrudersAreKilled(t *testing.T) {
 	gate.Root(t)
-	deadly := []string{"ptrace", "mount", "bpf", "unshare", "vm_read", "perf", "io_uring", "x32"}
-	quiet := []string{"exec", "setuid", "setresuid", "kill", "unlink", "connect"}
+	deadly := []string{"ptrace", "mount", "unshare", "vm_read", "perf", "io_uring", "x32"}
+	quiet := []string{"bpf", "exec", "setuid", "setresuid", "kill", "unlink", "connect"}
 	for role, actions := range map[string][]string{
 		"dataplane": append(quiet, deadly...),
 		"compile":   append(quiet, deadly...),
@@ -42,6 +42,7 @@ func TestTheRestIsRefused(t *testing.T) {
 	for role, actions := range map[string][]string{
 		"dataplane": refused,
 		"compile":   append(refused, "netlink", "messages", "accept"),
+		"control":   {"bpf"},
 	} {
 		results, end := run(t, role, asNobody, actions...)
 		if end != nil {
