@@ -12,8 +12,13 @@ import (
 	"sfc/ctrl/client"
 )
 
-// readyTimeout is how long commands wait for what they asked for to be in force.
-const readyTimeout = 15 * time.Second
+// readyTimeout is how long commands wait for what they asked for to be in force,
+// and refusedFor how long it must be refused: what it needs may come at the same
+// time.
+const (
+	readyTimeout = 15 * time.Second
+	refusedFor   = time.Second
+)
 
 // waitReady returns when the Ready condition of an object speaks of its
 // generation and is True, or says why it is not. It looks again soon at first.
@@ -21,6 +26,7 @@ func waitReady(ctx context.Context, what string, look func(context.Context) (api
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	var last *api.Condition
+	start := time.Now()
 	for pause := 2 * time.Millisecond; ; pause = min(pause*3/2, 200*time.Millisecond) {
 		conditions, generation, err := look(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -31,7 +37,7 @@ func waitReady(ctx context.Context, what string, look func(context.Context) (api
 				return nil
 			}
 			last = c
-			if c.Status == api.False && !progressing(conditions) {
+			if c.Status == api.False && !progressing(conditions) && time.Since(start) > refusedFor {
 				return fmt.Errorf("%s is not ready: %s: %s", what, c.Reason, c.Message)
 			}
 		}

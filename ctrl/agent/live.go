@@ -30,6 +30,7 @@ const (
 	reasonBack     = "RolledBack"    // the desired version faulted
 	reasonSteering = "SteeringFailed"
 	reasonPort     = "PortFailed"
+	reasonPeer     = "PeerMissing"
 	reasonLink     = "LinkDown"
 )
 

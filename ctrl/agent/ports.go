@@ -174,6 +174,12 @@ func (d *Dataplane) enterPort(i int, p *livePort) bool {
 	if p.want.Peer != "" {
 		peer = d.portIndex(p.want.Peer)
 	}
+	if peer < 0 && p.want.Unmatched == chains.UnmatchedForward.String() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		p.problem = problemOf(reasonPeer, fmt.Errorf("packets that no chain claims are to be forwarded to port %q, which is not attached: attach it", p.want.Peer))
+		return false
+	}
 	link, err := d.opts.Kernel.OpenPort(i, p.want, peer)
 	if err == nil {
 		if err = d.set.AddPort(i, p.want.Routed, link.Ends); err != nil {
