@@ -76,9 +76,9 @@ func listenUnix(path string, owner *confine.Identity) (_ *os.File, err error) {
 			f.Close()
 		}
 	}()
-	// The mode is that of the socket before it is bound (unix(7)), so that it
-	// never has another one.
-	if err := unix.Fchmod(fd, 0o660); err != nil {
+	// The mode is that of the socket before it is bound, less the umask (unix(7)):
+	// so nobody is let in before the socket has its owner.
+	if err := unix.Fchmod(fd, 0o600); err != nil {
 		return nil, err
 	}
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
@@ -88,6 +88,9 @@ func listenUnix(path string, owner *confine.Identity) (_ *os.File, err error) {
 		if err := os.Lchown(path, owner.UID, owner.GID); err != nil {
 			return nil, err
 		}
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, err
 	}
 	return f, unix.Listen(fd, 1024)
 }
