@@ -91,6 +91,7 @@ func BenchmarkIdleChains(b *testing.B) {
 		for _, c := range w.list {
 			c.nextTick = 0
 		}
+		w.tickAgain = 0
 		for w.quietTick(); w.ticked != noTicks; {
 			w.moreTicks()
 		}

@@ -157,6 +157,11 @@ func (w *Worker) quietTick() {
 	if w.cfg.PacketTime {
 		return
 	}
+	now := w.clock.Now()
+	if w.ticked != noTicks || now < w.tickAgain {
+		return
+	}
+	w.tickAgain = now + uint64(tickEvery)/2
 	w.ticked = 0
 	w.moreTicks()
 }

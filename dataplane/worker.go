@@ -32,6 +32,9 @@ type Worker struct {
 	list   []*chain
 	// ticked is how far the periodic calls of the chains have come, in list.
 	ticked int
+	// tickAgain is when the next round of them may begin: with many chains one
+	// takes several turns, between which the worker must not begin another.
+	tickAgain uint64
 	// draining are the chains that have more ended flows to tell of.
 	draining []*chain
 	// flows says that a chain keeps flow state.

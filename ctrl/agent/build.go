@@ -136,7 +136,7 @@ func (b *builder) chain(worker int, c *chains.Chain, hops []wasm.Hop, g grant, a
 	}
 	var slots wasm.Slots
 	if at != nil {
-		slots = wasm.Slots{Store: at.store, Name: at.slots(), Adopt: at.adopt}
+		slots = wasm.Slots{Store: at.store, Name: at.slots(), Adopt: at.adopt, Sparse: true}
 	}
 	s.group, err = b.rt.NewGroup(s.mem, hops, wasm.GroupOptions{
 		Tenant: c.Tenant, Path: uint32(c.Index), Worker: uint32(worker),

@@ -27,6 +27,10 @@ type Slots struct {
 	// the one that was in use with it, or flows meet the state of others.
 	// Default false: what was kept is forgotten.
 	Adopt bool
+	// Sparse has pages come when the first flow that lies in them does, however
+	// small the memory is: for many chains of which few have many flows. The
+	// time that takes is the function's. Default false: see populated.
+	Sparse bool
 }
 
 func (s Slots) withDefaults() Slots {
@@ -119,7 +123,7 @@ func openSlots(spec Hop, o *GroupOptions, owner *tenant, adopt bool) (_ *slots, 
 			break
 		}
 	}
-	region, _, err := s.store.Open(s.name, data+page, arena.Options{Sparse: data >= populated})
+	region, _, err := s.store.Open(s.name, data+page, arena.Options{Sparse: o.Slots.Sparse || data >= populated})
 	if err != nil {
 		return nil, fmt.Errorf("function %s: flow state: %w", spec.Name, err)
 	}
