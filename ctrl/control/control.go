@@ -105,7 +105,7 @@ func Run(ctx context.Context, opts Options, ready func() error) (err error) {
 		err = errors.Join(err, srv.Close(closing))
 	}()
 	rec, err := reconcile.New(reconcile.Options{
-		Store: st, Plane: opts.Plane, Compiler: opts.Compiler, Port: hostPort, Event: srv.Publish, Changed: opts.Changed,
+		Store: st, Plane: tracedPlane{opts.Plane}, Compiler: tracedCompiler{opts.Compiler}, Port: hostPort, Event: srv.Publish, Changed: opts.Changed,
 		Space: func(ctx context.Context, t *api.Tenant) (*store.Space, error) {
 			return st.Tenant(ctx, t.Metadata.Name, server.StoreLimits(t.Spec))
 		},

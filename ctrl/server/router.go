@@ -103,10 +103,14 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, route *api.Route,
 	if p, ok := r.Context().Value(connKey{}).(*peer); ok {
 		req.from = p.from
 	}
+	ctx, span := begin(req)
+	defer span.End()
+	req.Request = r.WithContext(ctx)
 	a, err := req.run(h)
 	if a != nil && a.done != nil {
 		defer a.done()
 	}
+	outcome(span, route, a, err)
 	if err = req.record(a, err); err != nil {
 		req.fail(err)
 		return
