@@ -39,7 +39,7 @@ on() { sfcctl testbed exec --name "$lab" "$@"; }
 run sfcctl testbed up --no-engine --name "$lab"
 
 say "sfcd --dev --data-dir DIR --listen $SFC_SERVER   (on host engine)"
-on engine -- sfcd --dev --data-dir "$dir/data" --listen "$SFC_SERVER" >"$dir/log" 2>&1 &
+sfcctl testbed exec --name "$lab" engine -- sfcd --dev --data-dir "$dir/data" --listen "$SFC_SERVER" >"$dir/log" 2>&1 &
 daemon=$!
 for _ in $(seq 100); do
 	sfcctl status >/dev/null 2>&1 && break
@@ -63,7 +63,7 @@ run sfcctl chain describe edge
 say "ping and HTTP through the chain"
 on client -- ping -c 3 -i 0.2 -q 10.0.1.2
 head -c 5000000 /dev/urandom >"$dir/file"
-on server -- python3 -m http.server --directory "$dir" 80 >"$dir/http" 2>&1 &
+sfcctl testbed exec --name "$lab" server -- python3 -m http.server --directory "$dir" 80 >"$dir/http" 2>&1 &
 http=$!
 for _ in $(seq 50); do
 	on server -- bash -c ': </dev/tcp/10.0.1.2/80' 2>/dev/null && break
