@@ -131,7 +131,7 @@ func (k *remoteKernel) openView(o *kernelipc.Opened) error {
 
 // adopt takes over the region of frames with the sockets there are.
 func (k *remoteKernel) adopt(o *kernelipc.Opened) (err error) {
-	if !o.Found { // then sockets are gone, and the record is of no use
+	if !o.Found || o.Renewed { // then the sockets that it is about are gone
 		if err := k.store.Forget(recordName); err != nil {
 			return err
 		}
@@ -143,13 +143,16 @@ func (k *remoteKernel) adopt(o *kernelipc.Opened) (err error) {
 	var granted []xsk.Granted
 	for i := range o.Ports {
 		l := &remoteLink{k: k, port: o.Ports[i]}
+		k.links[l.port.Index] = l
+		if o.Renewed {
+			continue
+		}
 		list, files, err := l.granted()
 		if err != nil {
 			return err
 		}
 		defer closeFiles(files)
 		granted = append(granted, list...)
-		k.links[l.port.Index] = l
 	}
 	var sockets []*xsk.Socket
 	if k.umem, sockets, _, err = xsk.AdoptUMEM(k.opts.Frames.Bytes(), k.record.Bytes()[:size], k.opts.Depot, granted); err != nil {
@@ -157,12 +160,20 @@ func (k *remoteKernel) adopt(o *kernelipc.Opened) (err error) {
 	}
 	for i := range o.Ports {
 		l := k.links[o.Ports[i].Index]
+		if o.Renewed {
+			// A port that is gone or down can have no socket now. Who wants it opens
+			// it, and then learns why.
+			if l.openSockets() != nil {
+				err = errors.Join(err, k.ClosePort(l.port.Index))
+			}
+			continue
+		}
 		for _, s := range l.port.Sockets {
 			l.sockets = append(l.sockets, workerSocket{s.Worker, s.Queue, sockets[0]})
 			sockets = sockets[1:]
 		}
 	}
-	return nil
+	return err
 }
 
 // openStack finds the way to the kernel's stack. Without one only the verdict
@@ -311,22 +322,28 @@ func (l *remoteLink) open() error {
 	if err := l.k.view.AddPort(l.port.Index, maps); err != nil {
 		return err
 	}
+	if err := l.openSockets(); err != nil {
+		return errors.Join(err, l.k.view.RemovePort(l.port.Index))
+	}
+	return nil
+}
+
+// openSockets adopts sockets that are new.
+func (l *remoteLink) openSockets() error {
 	list, files, err := l.granted()
-	if err == nil {
-		defer closeFiles(files)
-		for i, s := range l.port.Sockets {
-			var socket *xsk.Socket
-			l.k.opts.OnWorker(s.Worker, func() { socket, err = xsk.Adopt(l.k.umem, list[i]) })
-			if err != nil {
-				break
-			}
-			l.sockets = append(l.sockets, workerSocket{s.Worker, s.Queue, socket})
-		}
-	}
 	if err != nil {
-		err = errors.Join(err, l.k.view.RemovePort(l.port.Index))
+		return err
 	}
-	return err
+	defer closeFiles(files)
+	for i, s := range l.port.Sockets {
+		var socket *xsk.Socket
+		l.k.opts.OnWorker(s.Worker, func() { socket, err = xsk.Adopt(l.k.umem, list[i]) })
+		if err != nil {
+			return err
+		}
+		l.sockets = append(l.sockets, workerSocket{s.Worker, s.Queue, socket})
+	}
+	return nil
 }
 
 // close gives up the port's descriptors, and closes its sockets.
@@ -346,7 +363,7 @@ func (l *remoteLink) Counters() (bpf.Counters, error) { return l.k.view.Counters
 
 func (l *remoteLink) Status() plane.PortStatus {
 	s := linkStatus(&net.Interface{Name: l.port.Interface, Index: l.port.Ifindex})
-	s.Attach, s.Bind, s.Queues = l.port.Attach, l.port.Bind, l.port.Queues
+	s.Attach, s.Bind, s.Queues = l.port.Attach, l.sockets.bind(), l.port.Queues
 	return s
 }
 

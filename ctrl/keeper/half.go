@@ -39,6 +39,10 @@ type Half struct {
 	attended bool
 	stack    *kernelipc.Stacked
 	exported exported
+
+	// unbound leaves binding to the data plane, as xsk.Create does by itself on
+	// kernels that demand it.
+	unbound bool
 }
 
 // halfPort is a port that is attached.
@@ -111,6 +115,9 @@ func (h *Half) open(o kernelipc.Open) (r kernelipc.Opened, err error) {
 			return r, err
 		}
 		h.opened, h.region = o, region
+	}
+	if r.Renewed = h.outdated(); r.Renewed {
+		h.renew()
 	}
 	d, files, err := h.steer.ExportView()
 	if err != nil {
@@ -220,7 +227,7 @@ func (h *Half) takeDown() (err error) {
 		err = errors.Join(err, h.steer.Close())
 	}
 	h.steer, h.stack, h.rules = nil, nil, kernelipc.Update{}
-	h.exported = exported{}
+	h.exported.generation = 0 // the names go on: what has none any more is dropped
 	h.kept.forgetPrefix(KernelPrefix)
 	return err
 }

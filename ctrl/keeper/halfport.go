@@ -102,6 +102,7 @@ func (h *Half) openSockets(p *halfPort, bind xsk.Mode) error {
 	o := &h.opened
 	opts := xsk.Options{
 		RingSize: o.RingSize, FillRing: o.FillRing, FillTarget: o.FillTarget, Reserve: o.Reserve, TxBudget: o.TxBudget, Mode: bind,
+		Unbound: h.unbound,
 	}
 	for q := range p.Port.Queues {
 		for w := range o.Workers {
@@ -126,13 +127,31 @@ func (h *Half) openSockets(p *halfPort, bind xsk.Mode) error {
 				return err
 			}
 			p.Port.Sockets = append(p.Port.Sockets, kernelipc.Socket{Queue: q, Worker: w, Name: name, Grant: grant})
-			p.Port.Bind = "copy"
-			if s.Grant.ZeroCopy {
-				p.Port.Bind = "zero-copy"
-			}
 		}
 	}
 	return nil
+}
+
+// outdated says whether sockets are of no use to a data plane that did not bind
+// them.
+func (h *Half) outdated() bool {
+	all := h.handles()
+	return len(all) > 0 && all[0].Grant.Unbound
+}
+
+// renew gives all ports new sockets. A port that gets none is given up, and
+// opened again by a data plane that wants it.
+func (h *Half) renew() {
+	for _, p := range h.ports {
+		if err := h.closeSockets(p); err != nil {
+			h.log.Warn("sockets of an earlier data plane", "interface", p.Port.Interface, "error", err)
+		}
+	}
+	for _, p := range h.sorted() {
+		if err := h.openSockets(p, binds[p.Asked.Bind]); err != nil {
+			h.log.Error("port is given up", "interface", p.Port.Interface, "error", errors.Join(err, h.closePort(p)))
+		}
+	}
 }
 
 // mapRegion maps the memory that frames are in, as long as the first socket
@@ -177,16 +196,22 @@ func (h *Half) removePort(r kernelipc.RemovePort) (kernelipc.None, error) {
 // closePort gives up what there is of a port.
 func (h *Half) closePort(p *halfPort) error {
 	delete(h.ports, p.Port.Index)
-	err := h.steer.RemovePort(p.Port.Index)
+	err := errors.Join(h.steer.RemovePort(p.Port.Index), h.closeSockets(p))
+	if p.nic != nil {
+		err = errors.Join(err, p.nic.Close())
+	}
+	return err
+}
+
+// closeSockets gives up a port's sockets.
+func (h *Half) closeSockets(p *halfPort) (err error) {
 	for _, s := range p.Port.Sockets {
 		h.kept.Forget(s.Name)
 	}
 	for _, s := range p.handles {
 		err = errors.Join(err, s.Close())
 	}
-	if p.nic != nil {
-		err = errors.Join(err, p.nic.Close())
-	}
+	p.Port.Sockets, p.handles = nil, nil
 	return err
 }
 

@@ -66,7 +66,11 @@ type Opened struct {
 	// Found: it is what the last data plane left, with these ports, owners and
 	// pins as they are.
 	Found bool
-	Ports []Port `json:",omitzero"`
+	// Renewed: its ports have new sockets, in nobody's hands, and so all chunks
+	// are free. That is so where nobody can take over sockets that another process
+	// has used: see xsk.Grant.Unbound.
+	Renewed bool
+	Ports   []Port `json:",omitzero"`
 	// HashKey is the secret of the flow hash.
 	HashKey [2]uint64
 	// Owners and Pins are names of kept BPF maps to be mapped, with sizes in
@@ -101,15 +105,16 @@ type Port struct {
 	Index     int
 	Interface string
 	Ifindex   int
-	// Attach and Bind are the modes in force.
-	Attach, Bind string
-	Queues       int
+	// Attach is the mode in force.
+	Attach string
+	Queues int
 	MAC          [6]byte
 	MTU          int
 	// Counters and Seq are names of kept BPF maps to be mapped: the program's
 	// account of the port, and its number of frames.
 	Counters, Seq string
-	// Sockets has one entry per queue and worker.
+	// Sockets has one entry per queue and worker, in the order in which they are
+	// to be adopted.
 	Sockets []Socket
 }
 

@@ -25,7 +25,8 @@ var ErrUsed = errors.New("socket has been used: adopt the UMEM with all its sock
 
 // AdoptUMEM takes over a UMEM with all its sockets, whether they are new or a
 // process before this one used them and was killed at any point. It needs no
-// privileges, and Linux 6.4 or later (else ErrNoAdopt).
+// privileges. Before Linux 6.4 all sockets have to be new, with a new record
+// (else ErrNoAdopt): see [Grant.Unbound].
 //
 // mem is the memory that was registered, mapped here; record holds
 // RecordSize(chunks) bytes that no other process uses: zeros the first time, and
@@ -73,7 +74,10 @@ func AdoptUMEM(mem, record []byte, depot *packet.Depot, granted []Granted) (_ *U
 }
 
 // Adopt adds a new socket to a UMEM in use, for a worker that does not run. It
-// needs what [AdoptUMEM] needs.
+// needs what [AdoptUMEM] needs. One that was unbound gets its first chunks when
+// its worker calls Refill: where several take the place of earlier ones, bind all
+// of them before, since a driver may write into chunks of a queue until the
+// queue can be bound again.
 func Adopt(umem *UMEM, g Granted) (_ *Socket, err error) {
 	umem.mu.Lock()
 	defer umem.mu.Unlock()
@@ -91,7 +95,9 @@ func Adopt(umem *UMEM, g Granted) (_ *Socket, err error) {
 	if used != 0 {
 		return nil, errors.Join(fmt.Errorf("adopt XSK on ifindex %d queue %d: %w", g.Grant.Ifindex, g.Grant.Queue, ErrUsed), umem.detach(xsk))
 	}
-	xsk.Refill()
+	if !g.Grant.Unbound {
+		xsk.Refill()
+	}
 	return xsk, nil
 }
 
@@ -125,7 +131,7 @@ func (u *UMEM) attach(g Granted) (_ *Socket, err error) {
 		}
 	}
 	xsk := &Socket{
-		umem: u, queue: q, pool: g.Pool, fd: -1, kick: kickKernel, opts: grant.options(), info: grant.info(),
+		umem: u, queue: q, pool: g.Pool, fd: -1, kick: kickKernel, opts: grant.options().withDefaults(grant.Chunks), info: grant.info(),
 		id: grant.ID, txMark: inTx.of(grant.ID), alwaysKick: !grant.NeedWakeup,
 	}
 	u.sockets = atIndex(u.sockets, grant.ID, xsk)
@@ -138,10 +144,12 @@ func (u *UMEM) attach(g Granted) (_ *Socket, err error) {
 		xsk.fd = -1
 		return nil, fmt.Errorf("duplicate descriptor %d: %w", g.FD, err)
 	}
-	if err := xsk.mapOwn(); err != nil {
-		return nil, err
+	if grant.Unbound {
+		err = xsk.bind(xsk.plan(grant.Ifindex, grant.Queue), false)
+	} else if err = xsk.mapOwn(); err == nil {
+		err = xsk.mapShared()
 	}
-	if err := xsk.mapShared(); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	xsk.join()

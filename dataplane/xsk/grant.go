@@ -32,6 +32,12 @@ type Grant struct {
 	// TxBudget, ZeroCopy and NeedWakeup are in force: see Info.
 	TxBudget             uint32
 	ZeroCopy, NeedWakeup bool
+	// Unbound: who adopts the socket binds it, in this Mode, after mapping its
+	// rings; only then ZeroCopy is known. So it is before Linux 6.4, where a
+	// bound socket's rings cannot be mapped. Such a socket serves one process:
+	// the next one needs new sockets.
+	Unbound bool
+	Mode    Mode
 	// Exact: the kernel (6.17 and later) publishes at once what it took out of
 	// a TX ring.
 	Exact bool
@@ -53,7 +59,7 @@ func (g *Grant) validate() error {
 func (g *Grant) options() Options {
 	return Options{
 		RingSize: g.RingSize, FillRing: g.FillRing, FillTarget: g.FillTarget, Reserve: g.Reserve,
-		TxBudget: g.TxBudget, NoNeedWakeup: !g.NeedWakeup,
+		TxBudget: g.TxBudget, NoNeedWakeup: !g.NeedWakeup, Mode: g.Mode, Unbound: g.Unbound, borrow: g.Unbound,
 	}
 }
 
@@ -77,7 +83,8 @@ func (h *Handle) Close() error { return h.File.Close() }
 // Create makes an AF_XDP socket on one queue of one interface for another
 // process to use: [Adopt], [AdoptUMEM]. It needs CAP_NET_RAW, and CAP_IPC_LOCK
 // or a locked-memory limit above the UMEM. The socket is bound when Create
-// returns; it receives nothing until somebody gives it chunks.
+// returns, unless Grant.Unbound says otherwise, which is so for all sockets of a
+// UMEM or for none; it receives nothing until somebody gives it chunks.
 //
 // held are all handles of the UMEM that are open. With none, mem is registered:
 // a mapping of the memory, such as a memfd, that those who use the socket map
@@ -93,7 +100,7 @@ func Create(mem []byte, held []*Handle, ifindex int, queue uint32, opts Options)
 		}
 	}()
 	netns := threadNetNS()
-	h := &Handle{Grant: Grant{Ifindex: ifindex, Queue: queue, NetNS: netns, First: true, Chunks: len(mem) / chunkSize}}
+	h := &Handle{Grant: Grant{Ifindex: ifindex, Queue: queue, NetNS: netns, Mode: opts.Mode, First: true, Chunks: len(mem) / chunkSize}}
 	var with *Handle
 	taken, queues := map[int]bool{}, map[int]bool{}
 	for _, o := range held {
@@ -123,30 +130,61 @@ func Create(mem []byte, held []*Handle, ifindex int, queue uint32, opts Options)
 	if with != nil {
 		p.shareFD = int(with.File.Fd())
 		p.inherited = &with.Grant.NeedWakeup
+		p.opts.Unbound = with.Grant.Unbound
 	} else if len(mem) == 0 || len(mem)%chunkSize != 0 || !pageAligned(mem) {
 		return nil, fmt.Errorf("UMEM of %d bytes: want a mapping of a positive multiple of %d", len(mem), chunkSize)
 	}
+	err = p.create(h, mem)
+	if errors.Is(err, ErrNoAdopt) {
+		p.opts.Unbound = true
+		err = p.create(h, mem)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// create makes the socket of a handle, and binds it if who adopts it need not.
+// ErrNoAdopt says that they must.
+func (p *plan) create(h *Handle, mem []byte) error {
 	fd, exact, budget, err := p.make(mem)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	h.File = os.NewFile(uintptr(fd), fmt.Sprintf("xsk-%d-%d", ifindex, queue))
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, h.File.Close())
-		}
-	}()
-	if err := p.bind(fd); err != nil {
-		return nil, explainBind(err, opts)
+	info := Info{NeedWakeup: p.needWakeup()}
+	if !p.opts.Unbound {
+		info, err = p.bindAnywhere(fd)
 	}
-	info, err := p.mode(fd)
+	g, o := &h.Grant, &p.opts
+	g.RingSize, g.FillRing, g.FillTarget, g.Reserve = o.RingSize, o.FillRing, o.FillTarget, o.Reserve
+	g.ZeroCopy, g.NeedWakeup, g.TxBudget, g.Exact, g.Unbound = info.ZeroCopy, info.NeedWakeup, budget, exact, o.Unbound
+	if err == nil {
+		err = g.validate()
+	}
 	if err != nil {
-		return nil, err
+		return errors.Join(err, unix.Close(fd))
 	}
-	g := &h.Grant
-	g.RingSize, g.FillRing, g.FillTarget, g.Reserve = opts.RingSize, opts.FillRing, opts.FillTarget, opts.Reserve
-	g.ZeroCopy, g.NeedWakeup, g.TxBudget, g.Exact = info.ZeroCopy, info.NeedWakeup, budget, exact
-	return h, g.validate()
+	h.File = os.NewFile(uintptr(fd), fmt.Sprintf("xsk-%d-%d", p.ifindex, p.queue))
+	return nil
+}
+
+// bindAnywhere binds a socket that another process is to map. The first of a
+// UMEM shows whether the kernel allows that.
+func (p *plan) bindAnywhere(fd int) (info Info, err error) {
+	if err := p.bind(fd); err != nil {
+		return info, explainBind(err, p.opts)
+	}
+	if p.shareFD < 0 {
+		rx, err := mapRing(fd, unix.XDP_PGOFF_RX_RING, unix.Getpagesize())
+		if err != nil {
+			return info, err
+		}
+		if err := unix.Munmap(rx); err != nil {
+			return info, err
+		}
+	}
+	return p.mode(fd)
 }
 
 // lowest returns the lowest number from 0 on that is not taken.

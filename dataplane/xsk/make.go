@@ -117,6 +117,14 @@ func (p *plan) bind(fd int) error {
 	}
 }
 
+// needWakeup is the wakeup setting that bind gives.
+func (p *plan) needWakeup() bool {
+	if p.inherited != nil {
+		return *p.inherited
+	}
+	return !p.opts.NoNeedWakeup
+}
+
 // mode asks the kernel what bind gave, and refuses less than was demanded.
 // TxBudget is not the kernel's to tell.
 func (p *plan) mode(fd int) (info Info, err error) {
@@ -126,10 +134,7 @@ func (p *plan) mode(fd int) (info Info, err error) {
 	}
 	info.RingSize = p.opts.RingSize
 	info.ZeroCopy = options&unix.XDP_OPTIONS_ZEROCOPY != 0
-	info.NeedWakeup = !p.opts.NoNeedWakeup
-	if p.inherited != nil {
-		info.NeedWakeup = *p.inherited
-	}
+	info.NeedWakeup = p.needWakeup()
 	if p.opts.Mode == ZeroCopy && !info.ZeroCopy {
 		return info, fmt.Errorf("%w: the socket was bound in copy mode", ErrNoZeroCopy)
 	}

@@ -42,47 +42,65 @@ func Open(umem *UMEM, pool *packet.Pool, ifindex int, queue uint32, opts Options
 		}
 	}()
 	xsk.kick = kickKernel
-	first := len(xsk.queue.sockets) == 0
-	p := plan{ifindex: ifindex, queue: queue, opts: opts, first: first, shareFD: -1}
+	p := xsk.plan(ifindex, queue)
 	p.opts.FillRing = xsk.queue.size
-	if with := umem.sharer(xsk); with != nil {
-		p.shareFD, p.inherited = with.fd, &with.info.NeedWakeup
-	}
 	var exact bool
 	if xsk.fd, exact, xsk.info.TxBudget, err = p.make(umem.mem); err != nil {
 		return nil, err
 	}
-	// Before bind, which ends all mapping until Linux 6.4.
-	if err := xsk.mapOwn(); err != nil {
-		return nil, err
-	}
-	if first {
+	if p.first {
 		xsk.queue.exact = exact
-		if err := xsk.mapShared(); err != nil {
-			return nil, err
-		}
-		xsk.queue.lock.wait()
-		xsk.takeOver()
-		xsk.fillUp() // before bind: a zero-copy driver takes its chunks there
-		xsk.leave()
 	}
-	if err := p.bind(xsk.fd); err != nil {
-		return nil, explainBind(err, opts)
-	}
-	if !first {
-		// After bind: the queue's rings are to be had from now on.
-		if err := xsk.mapShared(); err != nil {
-			return nil, err
-		}
-	}
-	budget := xsk.info.TxBudget
-	if xsk.info, err = p.mode(xsk.fd); err != nil {
+	if err := xsk.bind(p, true); err != nil {
 		return nil, err
 	}
-	xsk.info.TxBudget = budget
-	xsk.alwaysKick = !xsk.info.NeedWakeup
 	xsk.join()
 	return xsk, nil
+}
+
+// plan says how the socket is to be made, as the next one of its queue.
+func (xsk *Socket) plan(ifindex int, queue uint32) *plan {
+	p := &plan{ifindex: ifindex, queue: queue, opts: xsk.opts, first: len(xsk.queue.sockets) == 0, shareFD: -1}
+	if with := xsk.umem.sharer(xsk); with != nil {
+		p.shareFD, p.inherited = with.fd, &with.info.NeedWakeup
+	}
+	return p
+}
+
+// bind maps the rings and binds the socket. With fill the queue's first one has
+// chunks before: a zero-copy driver takes its own when it is bound.
+func (xsk *Socket) bind(p *plan, fill bool) error {
+	// Before bind, which ends all mapping until Linux 6.4.
+	if err := xsk.mapOwn(); err != nil {
+		return err
+	}
+	if p.first {
+		if err := xsk.mapShared(); err != nil {
+			return err
+		}
+		if fill {
+			xsk.queue.lock.wait()
+			xsk.takeOver()
+			xsk.fillUp()
+			xsk.leave()
+		}
+	}
+	if err := p.bind(xsk.fd); err != nil {
+		return explainBind(err, p.opts)
+	}
+	if !p.first {
+		// After bind: the queue's rings are to be had from now on.
+		if err := xsk.mapShared(); err != nil {
+			return err
+		}
+	}
+	info, err := p.mode(xsk.fd)
+	if err != nil {
+		return err
+	}
+	info.TxBudget = xsk.info.TxBudget
+	xsk.info, xsk.alwaysKick = info, !info.NeedWakeup
+	return nil
 }
 
 // newSocket makes a socket without anything of the kernel's.

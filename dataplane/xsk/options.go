@@ -60,6 +60,9 @@ type Options struct {
 	// still occupies: the kernel takes a closed one down in the background.
 	// Default 2 s; negative: do not wait.
 	BindWait time.Duration
+	// Unbound has Create leave the bind to who adopts the socket: see
+	// [Grant.Unbound]. Default: only where the kernel demands it.
+	Unbound bool
 
 	// borrow shares the mapping of the queue's rings with its first socket, as
 	// a kernel before 6.4 demands.
