@@ -19,7 +19,7 @@ const (
 )
 
 // explain gives an error of the server or of its client this package's name. An
-// error after which the server does not write any more starts a new server.
+// error that may mean that the server does not write any more has that looked into.
 func (s *Store) explain(err error) error {
 	if api := (*jetstream.APIError)(nil); errors.As(err, &api) {
 		switch api.ErrorCode {
@@ -55,11 +55,28 @@ func (s *Store) explain(err error) error {
 	return err
 }
 
-// heal puts another server in the place of one that has stopped writing, which
-// it does for good after the first failed write. It waits until there is room to
-// write, and tries until it succeeds or the store is closed.
+// healPause is the least time between two servers that were started because the
+// one before did not write any more.
+const healPause = time.Second
+
+// heal looks into the suspicion that the server has stopped writing, which it does
+// for good after the first failed write, and puts another in its place if that is
+// so. Answers that did not come, or that came late from a server replaced
+// meanwhile, are no proof: under load there are many. It waits until there is room
+// to write, and tries until it succeeds or the store is closed.
 func (s *Store) heal() {
-	s.replace("a write failed", func() bool { return s.disk.check(0) == nil })
+	s.replace("a write failed", func() bool {
+		return time.Since(s.healed) >= healPause && s.disk.check(0) == nil
+	}, s.broken, func() { s.healed = time.Now() })
+}
+
+// broken says whether the server itself knows that it does not write any more.
+func (s *Store) broken() bool {
+	err := s.engine.failed("", "")
+	if err != nil {
+		s.opts.Logger.Warn("store: its server does not write any more", "err", err)
+	}
+	return err != nil
 }
 
 // compact starts the server anew, so that its blocks are rewritten. Keys are
@@ -68,12 +85,12 @@ func (s *Store) compact() {
 	s.replace("many keys were deleted", func() bool {
 		s.gate.Lock()
 		return true
-	}, s.gate.Unlock)
+	}, func() bool { return true }, s.gate.Unlock)
 }
 
-// replace replaces the server in the background, unless that is being done. It
-// begins when ready says so, and ends with the functions after.
-func (s *Store) replace(why string, ready func() bool, after ...func()) {
+// replace replaces the server in the background if there is need, unless that is
+// being done. It begins when ready says so, and ends with after.
+func (s *Store) replace(why string, ready, needed func() bool, after func()) {
 	select {
 	case s.healing <- struct{}{}:
 	default:
@@ -81,16 +98,15 @@ func (s *Store) replace(why string, ready func() bool, after ...func()) {
 	}
 	go func() {
 		defer func() { <-s.healing }()
+		if !needed() {
+			return
+		}
 		for wait := 50 * time.Millisecond; !ready(); wait = min(2*wait, time.Second) {
 			if !s.sleep(wait) {
 				return
 			}
 		}
-		defer func() {
-			for _, f := range after {
-				f()
-			}
-		}()
+		defer after()
 		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 			err := s.restart()
 			if err == nil {

@@ -39,10 +39,12 @@ func (sp *Space) stored(ctx context.Context, stream string, f jetstream.PubAckFu
 			return ack.Sequence, nil
 		case err := <-f.Err():
 			return 0, sp.store.explain(err)
+		case <-sp.gone: // nobody will answer
+			return 0, ErrClosed
 		case <-ctx.Done():
 			return 0, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 		case <-look.C:
-			if err := sp.store.engine.failed(sp.account, stream); err != nil {
+			if err := sp.store.engine.failedNow(sp.account, stream); err != nil {
 				sp.store.heal()
 				return 0, sp.store.unwritten(err)
 			}

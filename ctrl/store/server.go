@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ type engine struct {
 	opts   Options
 	dir    string
 	secret string // of this process: nobody else can know it
+
+	looking sync.Mutex // held by the one writer who asks how the server is
 
 	mu       sync.RWMutex
 	srv      *server.Server // nil while there is none
@@ -190,19 +193,49 @@ func (e *engine) used(name string) int64 {
 	return int64(a.acc.JetStreamUsage().Store)
 }
 
-// failed returns why a stream is not written any more, nil if it is.
+// failed returns why the server does not write any more to an account's stream,
+// or with "" to any at all, nil if it does. That it is slow, that it is being
+// replaced, or that the account has just gone is no failure: only what another
+// server would cure is.
 func (e *engine) failed(account, stream string) error {
 	e.mu.RLock()
 	srv := e.srv
 	e.mu.RUnlock()
 	if srv == nil {
-		return ErrUnavailable
-	}
-	h := srv.Healthz(&server.HealthzOptions{Account: account, Stream: stream})
-	if h.Status == "ok" {
 		return nil
 	}
-	return errors.New(h.Error)
+	h := srv.Healthz(&server.HealthzOptions{Account: account, Stream: stream, Details: true})
+	for _, trouble := range h.Errors {
+		switch trouble.Type {
+		case server.HealthzErrorJetStream: // it has given up altogether
+		case server.HealthzErrorStream:
+			lost := strings.HasSuffix(trouble.Error, "could not be recovered")
+			if !lost && !strings.Contains(trouble.Error, "write error") || !e.has(trouble.Account) {
+				continue
+			}
+		default: // of the look itself, or what it looked for is gone
+			continue
+		}
+		return errors.New(trouble.Error)
+	}
+	return nil
+}
+
+// has says whether an account is in service.
+func (e *engine) has(name string) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.accounts[name] != nil
+}
+
+// failedNow is failed for those who wait: one of them looks at a time, the others
+// learn nothing.
+func (e *engine) failedNow(account, stream string) error {
+	if !e.looking.TryLock() {
+		return nil
+	}
+	defer e.looking.Unlock()
+	return e.failed(account, stream)
 }
 
 // address returns where the server listens, "" if it does not.

@@ -19,6 +19,7 @@ type Space struct {
 	account string
 	nc      *nats.Conn
 	js      jetstream.JetStream
+	gone    chan struct{} // closed with the space
 
 	// opening is held while a bucket or the modules are opened.
 	opening sync.Mutex
@@ -35,7 +36,7 @@ type Space struct {
 func newSpace(ctx context.Context, s *Store, name, account string, l Limits) (*Space, error) {
 	ctx, cancel := s.within(ctx)
 	defer cancel()
-	sp := &Space{store: s, name: name, account: account, limits: l, buckets: map[string]*Bucket{}, claims: map[string]*claim{}}
+	sp := &Space{store: s, name: name, account: account, limits: l, buckets: map[string]*Bucket{}, claims: map[string]*claim{}, gone: make(chan struct{})}
 	wait := s.opts.Timeout
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = time.Until(deadline)
@@ -180,7 +181,12 @@ func (sp *Space) resume() {
 // ErrUnavailable.
 func (sp *Space) close() {
 	sp.mu.Lock()
+	if sp.closed {
+		sp.mu.Unlock()
+		return
+	}
 	sp.closed = true
+	close(sp.gone)
 	buckets := sp.buckets
 	sp.buckets = nil
 	sp.mu.Unlock()

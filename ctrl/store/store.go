@@ -91,6 +91,7 @@ type Store struct {
 	engine *engine
 
 	healing chan struct{} // holds the token of the one who heals; see heal.go
+	healed  time.Time     // when a server was started because one failed; the token's holder's
 	closing chan struct{} // closed with the store
 	gate    sync.RWMutex  // held for writing while the server is replaced on purpose
 
