@@ -24,7 +24,11 @@ func engineCommand(role, exe string) *exec.Cmd { return command("engine-"+role, 
 
 // newEngineKernel is the kernel's half for supervisors that are told so.
 func newEngineKernel(log *slog.Logger) func(*Kept) Kernel {
-	return func(k *Kept) Kernel { return NewHalf(k, log) }
+	return func(k *Kept) Kernel {
+		h := NewHalf(k, log)
+		h.unbound = os.Getenv("KEEPER_UNBOUND") != ""
+		return h
+	}
 }
 
 // engine is a data plane as sfcd's.
