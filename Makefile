@@ -9,11 +9,18 @@ FUZZTIME  ?= 30s
 TESTFLAGS ?=
 BENCH     ?= .
 ROUNDS    ?= 5
+# Where make install puts things; DESTDIR goes in front of all of it.
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR    ?=
+ZSHDIR     ?= $(PREFIX)/share/zsh/site-functions
 GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VALIDATE  := sigs.k8s.io/kubectl-validate@v0.0.4
+PACKAGING := cmd/sfcd/packaging
 
 # Programs that building and testing need, each with its Debian package, and
 # those without which some tests skip.
-NEEDED   := gcc:gcc ip:iproute2 tcpdump:tcpdump
+NEEDED   := gcc:gcc ip:iproute2 tcpdump:tcpdump ping:iputils-ping curl:curl python3:python3
 OPTIONAL := clang-19:clang-19 wasm-ld-19:lld-19 tshark:tshark
 
 .PHONY: help
@@ -21,14 +28,54 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: build
-build: ## compile bin/sfcctl
-	$(GO) build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/sfcctl ./cmd/sfcctl
+build: ## compile bin/sfcctl and bin/sfcd
+	$(GO) build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/ ./cmd/sfcctl ./cmd/sfcd
+
+# Only what is not there is built: root need not have Go, nor own what it makes.
+bin/sfcctl bin/sfcd:
+	$(MAKE) build
+
+.PHONY: install
+install: bin/sfcctl bin/sfcd ## install what make build made: programs, systemd unit, configuration, functions, manual pages, completions (DESTDIR, PREFIX)
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin bin/sfcctl bin/sfcd
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's,/usr/bin/sfcd,$(PREFIX)/bin/sfcd,' $(PACKAGING)/systemd/sfcd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/sfcd.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/sfcd.service
+	test -e $(DESTDIR)$(SYSCONFDIR)/sfc/sfcd.yaml || install -D -m 644 $(PACKAGING)/sfcd.yaml $(DESTDIR)$(SYSCONFDIR)/sfc/sfcd.yaml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/sfc/functions nf/catalog/*/*.wasm
+	install -D -m 644 ctrl/observe/dashboard.json $(DESTDIR)$(PREFIX)/share/sfc/grafana-dashboard.json
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	for c in sfcctl sfcd; do \
+		bin/$$c completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$c && \
+		bin/$$c completion zsh >$(DESTDIR)$(ZSHDIR)/_$$c && \
+		bin/$$c completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$c.fish && \
+		bin/$$c man $(DESTDIR)$(PREFIX)/share/man >/dev/null || exit 1; \
+	done
+	@test -n "$(DESTDIR)" || getent passwd sfc >/dev/null || useradd --system --user-group --no-create-home --home-dir /var/lib/sfc --shell /usr/sbin/nologin sfc
+	@test -n "$(DESTDIR)" || ! test -d /run/systemd/system || systemctl daemon-reload
+
+.PHONY: deb
+deb: build ## make a Debian package, sfc_VERSION_ARCH.deb, here
+	$(PACKAGING)/deb.sh "$(VERSION)" .
+
+.PHONY: check-packaging
+check-packaging: build ## look at the systemd unit, how hardened it is, and the Kubernetes manifests
+	@tree=$$(mktemp -d) && trap 'rm -rf "$$tree"' EXIT && \
+	$(MAKE) --no-print-directory install DESTDIR=$$tree PREFIX=/usr >/dev/null && \
+	unit=$$tree/usr/lib/systemd/system/sfcd.service && sed -i "s,/usr/bin/sfcd,$$tree&," $$unit && \
+	if command -v systemd-analyze >/dev/null; then \
+		MANPATH=$$tree/usr/share/man systemd-analyze verify $$unit && \
+		systemd-analyze security --offline=yes --threshold=45 $$unit | tail -n 1; \
+	else echo "systemd-analyze is not here: the unit is not looked at"; fi
+	$(GO) run $(VALIDATE) $(PACKAGING)/kubernetes/
 
 .PHONY: demo
-demo: as-root deps build ## record real traffic, send it through the example chain over AF_XDP, account for every packet (as root)
+demo: as-root deps build ## send recorded traffic through a chain over AF_XDP and account for every packet; then the daemon, and a chain made through its API (as root)
 	bin/sfcctl record --out bin/demo.pcapng
 	bin/sfcctl replay --chain testbed/examples/edge.yaml --in bin/demo.pcapng --out bin/demo-out.pcapng --drops bin/demo-drops.pcapng
 	@echo; echo "The packets are in bin/demo.pcapng, bin/demo-out.pcapng and, with reasons, bin/demo-drops.pcapng."
+	@echo; echo "Now the daemon."
+	@testbed/examples/daemon.sh
 
 .PHONY: as-root
 as-root:
@@ -113,5 +160,5 @@ deps-all: deps ## install what the optional tests need too: clang-19, lld-19, ts
 	apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
 
 .PHONY: clean
-clean: ## remove what make build made
-	rm -rf bin
+clean: ## remove what make build and make deb made
+	rm -rf bin sfc_*.deb

@@ -26,6 +26,8 @@ What is not said by a flag comes from the configuration file, ` + defaultFile + 
 
 SIGTERM ends everything in order. SIGHUP replaces data plane and control by those
 of the binary that is installed now, without losing a packet.`,
+		Example: `  sfcd --config /etc/sfc/sfcd.yaml
+  sudo sfcd --dev --data-dir /tmp/sfc`,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true, Version: versionText(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settled, err := settle(cmd, &c, file)
@@ -36,6 +38,7 @@ of the binary that is installed now, without losing a packet.`,
 		},
 	}
 	c.flags(cmd.Flags())
+	cmd.AddCommand(newMan())
 	cmd.Flags().StringVar(&file, "config", "", "configuration file (default "+defaultFile+" where it is there)")
 	return cmd
 }
