@@ -19,6 +19,7 @@ import (
 
 	"sfc/dataplane/packet"
 	"sfc/testbed/gate"
+	"sfc/testbed/netns"
 	"sfc/testbed/trafgen"
 )
 
@@ -91,7 +92,18 @@ func forward(grants string) error {
 func TestKilledUnderTraffic(t *testing.T) {
 	gate.Root(t)
 	gate.Kernel(t, "6.4", "mapping the rings of a bound socket")
-	const chunks, kills = 4096, 25
+	killedUnderTraffic(t, 25, false)
+}
+
+// Where nobody can map what another process has bound, each one binds new
+// sockets. The first ones show what the kernel is like.
+func TestKilledUnderTrafficUnbound(t *testing.T) {
+	gate.Root(t)
+	killedUnderTraffic(t, 10, true)
+}
+
+func killedUnderTraffic(t *testing.T, kills int, unbound bool) {
+	const chunks = 4096
 	w := newWire(t)
 	memfd := func(name string, size int) (*os.File, []byte) {
 		fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
@@ -116,23 +128,36 @@ func TestKilledUnderTraffic(t *testing.T) {
 	region, mem := memfd("umem", chunks*packet.ChunkSize)
 	recordFile, record := memfd("record", RecordSize(chunks))
 	var handles []*Handle
-	files, grants := []*os.File{region, recordFile}, []Grant{}
-	for _, l := range []struct {
-		name string
-		do   func(func() error) error
-		idx  int
-	}{{"in", w.in.NS.Do, w.in.Index}, {"out", w.out.NS.Do, w.out.Index}} {
-		if err := l.do(func() error {
-			h, err := Create(mem, handles, l.idx, 0, Options{})
-			if err == nil {
-				handles, files, grants = append(handles, h), append(files, h.File), append(grants, h.Grant)
+	var files []*os.File
+	var grants []Grant
+	create := func() {
+		handles, files, grants = nil, []*os.File{region, recordFile}, nil
+		for _, l := range []*netns.Link{w.in, w.out} {
+			if err := l.NS.Do(func() error {
+				h, err := Create(mem, handles, l.Index, 0, Options{Unbound: unbound})
+				if err == nil {
+					handles, files, grants = append(handles, h), append(files, h.File), append(grants, h.Grant)
+				}
+				return err
+			}); err != nil {
+				t.Fatal(err)
 			}
-			return err
-		}); err != nil {
-			t.Fatalf("%s: %v", l.name, err)
 		}
 	}
-	steer(t, w.in, link.XDPDriverMode, &Socket{fd: int(handles[0].File.Fd()), queue: &queue{}})
+	create()
+	sockets := steer(t, w.in, link.XDPDriverMode, &Socket{fd: int(handles[0].File.Fd()), queue: &queue{}})
+	renew := func() {
+		for _, h := range handles {
+			if err := h.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		clear(record)
+		create()
+		if err := sockets.Put(uint32(0), uint32(handles[0].File.Fd())); err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	// Traffic for as long as the test runs: numbered frames, checked on arrival.
 	var stop atomic.Bool
@@ -195,13 +220,16 @@ func TestKilledUnderTraffic(t *testing.T) {
 		ended <- nil
 	}()
 
-	env, err := json.Marshal(grants)
-	if err != nil {
-		t.Fatal(err)
-	}
 	rng := rand.New(rand.NewPCG(3, 3))
 	var worst, sum time.Duration
 	for i := range kills {
+		if unbound && i > 0 {
+			renew()
+		}
+		env, err := json.Marshal(grants)
+		if err != nil {
+			t.Fatal(err)
+		}
 		cmd := exec.Command(os.Args[0])
 		cmd.Env, cmd.ExtraFiles, cmd.Stderr = append(os.Environ(), childEnv+"="+string(env)), files, os.Stderr
 		stdout, err := cmd.StdoutPipe()
@@ -233,19 +261,22 @@ func TestKilledUnderTraffic(t *testing.T) {
 		}
 		worst, sum = max(worst, a.Took), sum+a.Took
 	}
-	t.Logf("%d kills: adopted in %v on average, %v at worst; %d frames arrived", kills, sum/kills, worst, arrived.Load())
+	t.Logf("%d kills: adopted in %v on average, %v at worst; %d frames arrived", kills, sum/time.Duration(kills), worst, arrived.Load())
 
 	// The last one to adopt closes everything.
+	if unbound {
+		renew()
+	}
 	depot := packet.NewDepot(len(mem))
 	pool := depot.Pool()
-	u, sockets, did, err := AdoptUMEM(mem, record, depot, []Granted{
+	u, last, did, err := AdoptUMEM(mem, record, depot, []Granted{
 		{handles[0].Grant, int(handles[0].File.Fd()), pool}, {handles[1].Grant, int(handles[1].File.Fd()), pool}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%+v", did)
 	for i, h := range handles {
-		if err := errors.Join(h.Close(), sockets[i].Close()); err != nil {
+		if err := errors.Join(h.Close(), last[i].Close()); err != nil {
 			t.Error(err)
 		}
 	}

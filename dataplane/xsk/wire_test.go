@@ -80,8 +80,9 @@ const metaMagic = 0x5fc0_5fc0
 
 // steer attaches a program that puts [packet.MetaSize] bytes
 // of metadata in front of each frame (magic in Hash, its length in Seq, the
-// time in RxNs) and redirects it to the socket of the queue it came in on.
-func steer(t testing.TB, l *netns.Link, mode link.XDPAttachFlags, sockets ...*Socket) {
+// time in RxNs) and redirects it to the socket of the queue it came in on, in the
+// map that is returned.
+func steer(t testing.TB, l *netns.Link, mode link.XDPAttachFlags, sockets ...*Socket) *ebpf.Map {
 	t.Helper()
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: 4})
 	if err != nil {
@@ -140,4 +141,5 @@ func steer(t testing.TB, l *netns.Link, mode link.XDPAttachFlags, sockets ...*So
 			t.Error(err)
 		}
 	})
+	return m
 }
