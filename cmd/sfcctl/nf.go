@@ -19,7 +19,7 @@ func newNF(e env) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newNFInspect(e), newNFNew(e), newNFBuild(e), newNFTest(e), newNFKeygen(e), newNFSign(e),
-		newNFDeploy(e), newNFList(e), newNFGet(e), newNFDelete(e), newNFAlias(e), newNFPush(e), newNFPull(e),
+		newNFDeploy(e), newNFList(e), newNFGet(e), newNFDelete(e), newNFCollect(e), newNFAlias(e), newNFPush(e), newNFPull(e),
 	)
 	return cmd
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sfc/ctrl/api"
+	"sfc/ctrl/client"
 )
 
 func newNFAlias(e env) *cobra.Command {
@@ -17,9 +19,10 @@ func newNFAlias(e env) *cobra.Command {
 		Short: "Names for versions, which chains follow",
 		Example: `  sfcctl nf alias set firewall prod=1.2.0
   sfcctl nf alias set firewall prod=1.3.0@10%
+  sfcctl nf alias promote firewall prod
   sfcctl nf alias rollback firewall prod`,
 	}
-	cmd.AddCommand(newAliasSet(e), newAliasList(e), newAliasRollback(e), newAliasDelete(e))
+	cmd.AddCommand(newAliasSet(e), newAliasList(e), newAliasPromote(e), newAliasAbort(e), newAliasRollback(e), newAliasDelete(e))
 	return cmd
 }
 
@@ -55,8 +58,9 @@ between two bursts; flows keep their state if its layout allows. A version that
 faults during its probation goes back by itself.
 
 With @PERCENT% the version is a canary: so many of the flows meet it, the others
-the version that the alias stands for. Set it without a share to promote it, or
-set the old one to give it up.
+the version that the alias stands for. Set it again with another share, and end it
+with sfcctl nf alias promote or abort. A canary that faults is taken out at once;
+see sfcctl chain describe.
 
 With --if the alias is moved only if it stands for that version still.`,
 		Example: `  sfcctl nf alias set firewall prod=1.2.0
@@ -142,18 +146,36 @@ func newAliasList(e env) *cobra.Command {
 }
 
 func newAliasRollback(e env) *cobra.Command {
+	return aliasMove(e, "rollback", "Make an alias stand for what it stood for before", "", (*client.Client).RollbackAlias)
+}
+
+func newAliasPromote(e env) *cobra.Command {
+	return aliasMove(e, "promote", "Give all flows the version on trial",
+		`Ends a trial well: the alias stands for the version on trial, which all flows meet
+from the next burst on.`, (*client.Client).PromoteAlias)
+}
+
+func newAliasAbort(e env) *cobra.Command {
+	return aliasMove(e, "abort", "End a trial: all flows meet the version in service",
+		`Ends a trial: flows that met the version on trial go on with the one that the alias
+stands for. Without a trial nothing is changed.`, (*client.Client).AbortAlias)
+}
+
+// aliasMove is a command that moves an alias to where its own history or trial says.
+func aliasMove(e env, verb, short, long string, move func(c *client.Client, ctx context.Context, tenant, function, alias, resourceVersion string) (*api.Alias, error)) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "rollback FUNCTION ALIAS",
-		Short:   "Make an alias stand for what it stood for before",
-		Example: "  sfcctl nf alias rollback firewall prod",
+		Use:     verb + " FUNCTION ALIAS",
+		Short:   short,
+		Long:    long,
+		Example: "  sfcctl nf alias " + verb + " firewall prod",
 		Args:    needArgs(2, 2, "a function and an alias"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dialTenant(cmd.Context())
 			if err != nil {
 				return err
 			}
-			a, err := c.RollbackAlias(cmd.Context(), r.tenant, args[0], args[1], "")
+			a, err := move(c, cmd.Context(), r.tenant, args[0], args[1], "")
 			if err != nil {
 				return err
 			}

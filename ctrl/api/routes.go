@@ -171,9 +171,12 @@ func functions(t *table, tenant string) {
 	}})
 	t.add(Route{Operation: "deleteFunction", Method: "DELETE", Path: version, Summary: "Delete a version that nothing uses", Tag: tag, Scope: OfTenant, Role: Deployer, Status: http.StatusNoContent, Params: []Param{ifMatch}})
 	t.add(Route{Operation: "getModule", Method: "GET", Path: version + "/module", Summary: "Download the module of a version", Tag: tag, Scope: OfTenant, Role: Viewer, ResponseBody: BodyWasm})
+	t.add(Route{Operation: "collectFunctions", Method: "POST", Path: tenant + "/functions/collect", Summary: "Remove versions that nothing uses", Tag: tag, Scope: OfTenant, Role: Deployer, Request: typeOf[Collect](), Response: typeOf[Collected](), Idempotent: true})
 	t.add(Route{Operation: "listAliases", Method: "GET", Path: tenant + "/aliases", Summary: "List or watch aliases", Tag: tag, Scope: OfTenant, Role: Viewer, Response: typeOf[List[Alias]](), Watches: true, Params: lists})
 	t.add(Route{Operation: "getAlias", Method: "GET", Path: alias, Summary: "Read an alias", Tag: tag, Scope: OfTenant, Role: Viewer, Response: typeOf[Alias]()})
 	t.add(Route{Operation: "putAlias", Method: "PUT", Path: alias, Summary: "Make or move an alias", Tag: tag, Scope: OfTenant, Role: Deployer, Request: typeOf[Alias](), Response: typeOf[Alias](), Params: []Param{ifMatch, ifNoneMatch}})
 	t.add(Route{Operation: "deleteAlias", Method: "DELETE", Path: alias, Summary: "Delete an alias that no chain uses", Tag: tag, Scope: OfTenant, Role: Deployer, Status: http.StatusNoContent, Params: []Param{ifMatch}})
 	t.add(Route{Operation: "rollbackAlias", Method: "POST", Path: alias + "/rollback", Summary: "Make an alias stand for what it stood for before", Tag: tag, Scope: OfTenant, Role: Deployer, Response: typeOf[Alias](), Params: []Param{ifMatch}})
+	t.add(Route{Operation: "promoteAlias", Method: "POST", Path: alias + "/promote", Summary: "Give all flows the version under trial", Tag: tag, Scope: OfTenant, Role: Deployer, Response: typeOf[Alias](), Params: []Param{ifMatch}})
+	t.add(Route{Operation: "abortAlias", Method: "POST", Path: alias + "/abort", Summary: "End a trial; without one there is nothing to do", Tag: tag, Scope: OfTenant, Role: Deployer, Response: typeOf[Alias](), Params: []Param{ifMatch}})
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"time"
 
 	"sfc/ctrl/api"
 )
@@ -124,9 +125,32 @@ func (c *Client) DeleteAlias(ctx context.Context, tenant, function, alias, resou
 
 // RollbackAlias makes an alias stand for what it stood for before.
 func (c *Client) RollbackAlias(ctx context.Context, tenant, function, alias, resourceVersion string) (*api.Alias, error) {
+	return c.moveAlias(ctx, tenant, function, alias, "rollback", resourceVersion)
+}
+
+// PromoteAlias gives all flows the version under trial.
+func (c *Client) PromoteAlias(ctx context.Context, tenant, function, alias, resourceVersion string) (*api.Alias, error) {
+	return c.moveAlias(ctx, tenant, function, alias, "promote", resourceVersion)
+}
+
+// AbortAlias ends a trial; without one there is nothing to do.
+func (c *Client) AbortAlias(ctx context.Context, tenant, function, alias, resourceVersion string) (*api.Alias, error) {
+	return c.moveAlias(ctx, tenant, function, alias, "abort", resourceVersion)
+}
+
+func (c *Client) moveAlias(ctx context.Context, tenant, function, alias, how, resourceVersion string) (*api.Alias, error) {
 	a := &api.Alias{}
-	k := call{method: http.MethodPost, path: sub(aliasPath(tenant, function, alias), "rollback"), header: match(resourceVersion)}
+	k := call{method: http.MethodPost, path: sub(aliasPath(tenant, function, alias), how), header: match(resourceVersion)}
 	return a, c.do(ctx, k, nil, a)
+}
+
+// Collect removes versions that nothing uses and that are older than grace, or
+// (dryRun) says which these are.
+func (c *Client) Collect(ctx context.Context, tenant string, grace time.Duration, dryRun bool) (*api.Collected, error) {
+	seconds := int64(grace / time.Second)
+	done := &api.Collected{}
+	k := call{method: http.MethodPost, path: of(tenant, "functions", "collect")}
+	return done, c.do(ctx, k, api.Collect{GraceSeconds: &seconds, DryRun: dryRun}, done)
 }
 
 // RotateToken replaces the secret of a tenant's token; with "" that of one of the

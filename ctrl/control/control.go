@@ -91,7 +91,10 @@ func Run(ctx context.Context, opts Options, ready func() error) (err error) {
 	if err := os.MkdirAll(spool, 0o700); err != nil {
 		return fmt.Errorf("make room for uploads: %w", err)
 	}
-	fs := &functionStores{store: st, spool: spool}
+	var rec *reconcile.Reconciler
+	// Nobody asks before requests are served.
+	inUse := func(tenant string) ([]string, bool) { return rec.InUse(tenant) }
+	fs := &functionStores{store: st, spool: spool, inUse: inUse}
 	srv, err := server.New(ctx, server.Options{
 		Store: st, Functions: fs, Plane: opts.Plane, Metrics: observe.Handler(opts.Plane.Stats), AuditFile: filepath.Join(opts.DataDir, "audit.log"),
 		Groups: opts.Groups, Version: opts.Version, Logger: opts.Log.With("part", "api"),
@@ -104,7 +107,7 @@ func Run(ctx context.Context, opts Options, ready func() error) (err error) {
 		defer cancel()
 		err = errors.Join(err, srv.Close(closing))
 	}()
-	rec, err := reconcile.New(reconcile.Options{
+	rec, err = reconcile.New(reconcile.Options{
 		Store: st, Plane: tracedPlane{opts.Plane}, Compiler: tracedCompiler{opts.Compiler}, Port: hostPort, Event: srv.Publish, Changed: opts.Changed,
 		Space: func(ctx context.Context, t *api.Tenant) (*store.Space, error) {
 			return st.Tenant(ctx, t.Metadata.Name, server.StoreLimits(t.Spec))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"sfc/ctrl/api"
 	"sfc/ctrl/functions"
@@ -20,6 +21,9 @@ import (
 type functionStores struct {
 	store *store.Store
 	spool string
+	// inUse are the digests of what a tenant's chains run; ok is false while
+	// that is not known.
+	inUse func(tenant string) (digests []string, ok bool)
 
 	mu   sync.Mutex
 	open map[string]*tenantFunctions
@@ -179,6 +183,53 @@ func (fs *functionStores) Rollback(ctx context.Context, tenant, function, alias 
 	}
 	a, err := t.Store.Rollback(ctx, function, alias, versionText(revision), by)
 	return a, asProblem(err)
+}
+
+// Promote implements server.FunctionStore.
+func (fs *functionStores) Promote(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error) {
+	t, err := fs.of(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	a, err := t.Store.Promote(ctx, function, alias, versionText(revision), by)
+	return a, asProblem(err)
+}
+
+// Abort implements server.FunctionStore.
+func (fs *functionStores) Abort(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error) {
+	t, err := fs.of(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	a, err := t.Store.Abort(ctx, function, alias, versionText(revision), by)
+	return a, asProblem(err)
+}
+
+// Collect implements server.FunctionStore.
+func (fs *functionStores) Collect(ctx context.Context, tenant string, grace time.Duration, dryRun bool) (*api.Collected, error) {
+	t, err := fs.of(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	refs, err := t.references(ctx)
+	if err != nil {
+		return nil, err
+	}
+	running, ok := fs.inUse(tenant)
+	if !ok {
+		return nil, api.NewProblem(http.StatusServiceUnavailable, api.ReasonUnavailable, "it is not known yet what the chains of %s run: try again in a moment", tenant)
+	}
+	c, err := t.Store.Collect(ctx, refs, running, grace, dryRun)
+	if err != nil {
+		return nil, asProblem(err)
+	}
+	out := &api.Collected{Versions: []api.CollectedVersion{}, Modules: len(c.Modules), Bytes: c.Bytes, DryRun: dryRun}
+	for _, f := range c.Versions {
+		out.Versions = append(out.Versions, api.CollectedVersion{
+			Function: f.Metadata.Name, Version: f.Spec.Version, Digest: f.Spec.Digest, Size: f.Spec.Size, CreatedAt: f.Metadata.CreatedAt,
+		})
+	}
+	return out, nil
 }
 
 // versionText is a revision as a resource version; 0 is any.

@@ -51,11 +51,11 @@ func New(opts Options) (*Reconciler, error) {
 }
 
 // InUse returns the digests of the modules that a tenant's chains run or are
-// about to: what must not be collected.
-func (r *Reconciler) InUse(tenant string) []string {
-	v, _ := r.inUse.Load(tenant)
-	digests, _ := v.([]string)
-	return digests
+// about to: what must not be collected. ok is false as long as that is not known.
+func (r *Reconciler) InUse(tenant string) (digests []string, ok bool) {
+	v, ok := r.inUse.Load(tenant)
+	digests, _ = v.([]string)
+	return digests, ok
 }
 
 // Run reconciles until ctx ends. The error says why it could not begin.

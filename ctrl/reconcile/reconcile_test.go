@@ -94,8 +94,8 @@ func TestAliasesMoveChains(t *testing.T) {
 		}
 		return ""
 	})
-	if used := g.r.InUse("acme"); !slices.Contains(used, d[0]) {
-		t.Errorf("in use: %v", used)
+	if used, ok := g.r.InUse("acme"); !ok || !slices.Contains(used, d[0]) {
+		t.Errorf("in use: %v, %v", used, ok)
 	}
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -219,14 +220,40 @@ func (s *Server) deleteAlias(r *request) (*answer, error) {
 	})
 }
 
-func (s *Server) rollbackAlias(r *request) (*answer, error) {
-	return s.onAlias(r, func(function, alias string, revision uint64) (*answer, error) {
-		a, err := s.opts.Functions.Rollback(r.Context(), r.tenant, function, alias, revision, r.who.name)
-		if err != nil {
-			return nil, err
-		}
-		return aliasAnswer(http.StatusOK, a), nil
-	})
+// moveAlias makes a handler that moves an alias to where its own history or trial
+// says.
+func (s *Server) moveAlias(move func(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error)) handler {
+	return func(r *request) (*answer, error) {
+		return s.onAlias(r, func(function, alias string, revision uint64) (*answer, error) {
+			a, err := move(r.Context(), r.tenant, function, alias, revision, r.who.name)
+			if err != nil {
+				return nil, err
+			}
+			return aliasAnswer(http.StatusOK, a), nil
+		})
+	}
+}
+
+// collectFunctions removes versions that nothing uses.
+func (s *Server) collectFunctions(r *request) (*answer, error) {
+	var ask api.Collect
+	if err := r.decode(&ask); err != nil {
+		return nil, err
+	}
+	grace, err := ask.Grace()
+	if err != nil {
+		return nil, err
+	}
+	release, err := r.change(r.tenant, true)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	c, err := s.opts.Functions.Collect(r.Context(), r.tenant, grace, ask.DryRun)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{body: c}, nil
 }
 
 // onAlias does something with an alias that is there.

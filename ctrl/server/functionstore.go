@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"io"
+	"time"
 
 	"sfc/ctrl/api"
 )
@@ -31,6 +32,13 @@ type FunctionStore interface {
 	DeleteAlias(ctx context.Context, tenant, function, alias string, revision uint64) error
 	// Rollback makes an alias stand for what it stood for before.
 	Rollback(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error)
+	// Promote gives all flows the version under trial; without one it is a
+	// problem. Abort ends a trial; without one it does nothing.
+	Promote(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error)
+	Abort(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error)
+	// Collect removes versions that nothing uses and that are older than grace,
+	// or (dryRun) says which these are.
+	Collect(ctx context.Context, tenant string, grace time.Duration, dryRun bool) (*api.Collected, error)
 }
 
 // Deploy says what a module is to become.

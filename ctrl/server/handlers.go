@@ -17,7 +17,9 @@ func (s *Server) handlers() map[string]handler {
 		"traceChain": s.trace, "captureChain": s.capture,
 		"rotateHostToken": s.rotate, "rotateToken": s.rotate,
 		"putFunction": s.putFunction, "getModule": s.getModule, "deleteFunction": s.deleteFunction,
-		"putAlias": s.putAlias, "deleteAlias": s.deleteAlias, "rollbackAlias": s.rollbackAlias,
+		"collectFunctions": s.collectFunctions,
+		"putAlias":         s.putAlias, "deleteAlias": s.deleteAlias, "rollbackAlias": s.moveAlias(s.opts.Functions.Rollback),
+		"promoteAlias": s.moveAlias(s.opts.Functions.Promote), "abortAlias": s.moveAlias(s.opts.Functions.Abort),
 	}
 	tenants, ports, tokens := s.tenantKind(), s.portKind(), s.tokenKind()
 	keys, chains := s.keyKind(), s.chainKind()

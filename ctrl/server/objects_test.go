@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -270,4 +271,26 @@ func TestTokens(t *testing.T) {
 	if len(bucket) != 2 {
 		t.Errorf("%d tokens are stored", len(bucket))
 	}
+}
+
+// A collection has a grace of a day unless it says otherwise; one that makes no
+// sense is refused by its field.
+func TestCollect(t *testing.T) {
+	w := start(t, t.TempDir(), nil)
+	w.tenant(t, "acme", api.TenantSpec{})
+	for body, want := range map[string]int64{`{}`: 86400, `{"graceSeconds":0}`: 0, `{"graceSeconds":60,"dryRun":true}`: 60} {
+		status, data, _ := w.raw(t, http.MethodPost, "/v1/tenants/acme/functions/collect", string(api.BodyJSON), strings.NewReader(body))
+		var got api.Collected
+		if err := json.Unmarshal(data, &got); err != nil || status != 200 || got.Bytes != want || got.DryRun != strings.Contains(body, "dryRun") {
+			t.Errorf("%s: %d %s %v", body, status, data, err)
+		}
+	}
+	for _, body := range []string{`{"graceSeconds":-1}`, `{"graceSeconds":31622401}`, `{"grace":1}`} {
+		status, data, _ := w.raw(t, http.MethodPost, "/v1/tenants/acme/functions/collect", string(api.BodyJSON), strings.NewReader(body))
+		if status != 422 || !strings.Contains(string(data), `"field":"grace`) {
+			t.Errorf("%s: %d %s", body, status, data)
+		}
+	}
+	_, err := w.root.Collect(t.Context(), "ghost", time.Hour, true)
+	is(t, err, 404, api.ReasonNotFound)
 }

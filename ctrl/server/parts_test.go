@@ -141,6 +141,19 @@ func (k *keptFunctions) DeleteAlias(ctx context.Context, tenant, function, alias
 	return k.remove(ctx, tenant, api.BucketAliases, api.AliasKey(function, alias), revision)
 }
 
+func (k *keptFunctions) Promote(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error) {
+	return k.Rollback(ctx, tenant, function, alias, revision, by)
+}
+
+func (k *keptFunctions) Abort(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error) {
+	return k.Rollback(ctx, tenant, function, alias, revision, by)
+}
+
+// Collect removes nothing, and tells what it was asked for.
+func (k *keptFunctions) Collect(_ context.Context, _ string, grace time.Duration, dryRun bool) (*api.Collected, error) {
+	return &api.Collected{Versions: []api.CollectedVersion{}, Bytes: int64(grace / time.Second), DryRun: dryRun}, nil
+}
+
 func (k *keptFunctions) Rollback(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error) {
 	a := &api.Alias{Metadata: api.Metadata{Name: alias, Tenant: tenant}, Spec: api.AliasSpec{Function: function, Version: "1.0.0"}}
 	a, _, err := k.SetAlias(ctx, tenant, a, revision, false, by)
