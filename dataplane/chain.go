@@ -26,6 +26,8 @@ type chain struct {
 	index    uint16
 	// draining says that the chain is in Worker.draining.
 	draining bool
+	// shut says that packets without a flow are dropped; see Set.Shut.
+	shut bool
 
 	runner chains.Runner // of the first path: it ticks, and has the flows
 	flows  *flow.Table

@@ -157,6 +157,26 @@ func (s *Set) RemoveChain(chains ...uint16) error {
 	return nil
 }
 
+// Shut has a chain take no new flows, on every worker from its next burst on, or
+// take them again: packets without a flow are dropped as no_path. A chain that
+// keeps no flows has none that are old, and drops everything.
+func (s *Set) Shut(chain uint16, on bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.has(chain) {
+		return fmt.Errorf("shut chain %d: %w", chain, ErrAbsent)
+	}
+	if err := s.each(func(w *Worker) {
+		c := w.chains[chain]
+		if c.shut = on; c.flows != nil {
+			c.flows.Shut(on)
+		}
+	}); err != nil {
+		return fmt.Errorf("shut chain %d: %w", chain, err)
+	}
+	return nil
+}
+
 // SetEgress lets the packets of a path leave by another port, on every worker
 // from its next burst on.
 func (s *Set) SetEgress(path uint16, port int) error {

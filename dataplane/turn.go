@@ -141,6 +141,9 @@ func (w *Worker) runLane(l *lane) {
 		// not when its first one came.
 		w.age(c, b.NowNs, sweep)
 	}
+	if c.shut {
+		refuseNew(b)
+	}
 	w.makeRoom(int(b.N))
 	w.act(l)
 	if c.bursts++; w.sched.shares > 1 || c.bursts%timedBursts == 1 {
@@ -212,6 +215,16 @@ func (w *Worker) act(l *lane) {
 	}
 	if w.cfg.Observer != nil {
 		w.cfg.Observer.Decided(b, region)
+	}
+}
+
+// refuseNew drops the packets of a burst that have no flow, of a chain that takes
+// no new ones: no_path.
+func refuseNew(b *packet.Burst) {
+	for k := range int(b.N) {
+		if b.Slot[k] == packet.NoSlot && b.Out[k].Verdict != packet.Drop {
+			b.Out[k] = packet.Outcome{Verdict: packet.Drop, Hop: packet.HopEngine, Reason: uint16(packet.ReasonNoPath)}
+		}
 	}
 }
 

@@ -70,6 +70,7 @@ func (d *Dataplane) Apply(_ context.Context, want plane.Desired) (plane.Observed
 	d.endTrials(list)
 	d.replaceVersions(list)
 	d.startTrials(list)
+	d.drain(list)
 	d.settle(list, want.Revision)
 	d.forgetCodes()
 	return d.observe(), errors.Join(err, d.save())
@@ -333,6 +334,21 @@ func (d *Dataplane) leaving(want []plane.Chain) (list []*liveChain) {
 		}
 	}
 	return list
+}
+
+// drain has chains take no new flows, or take them again.
+func (d *Dataplane) drain(list []*change) {
+	for _, c := range list {
+		run := c.live.run
+		if run == nil || run.shut == c.want.Drain {
+			continue
+		}
+		if err := d.set.Shut(run.seat.Chain, c.want.Drain); err != nil {
+			c.problem = problemOf(reasonSteering, err)
+			continue
+		}
+		run.shut = c.want.Drain
+	}
 }
 
 // makeWay takes the chains that leave away first, when those that come would

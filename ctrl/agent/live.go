@@ -69,6 +69,7 @@ type running struct {
 	gone  chan struct{} // closed by halt
 	once  sync.Once     // halt
 	ended bool          // closed
+	shut  bool          // takes no new flows
 }
 
 // function is the version of a function that runs.

@@ -267,3 +267,44 @@ func TestPlaneVersionsGoBack(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// A chain that drains goes on with the flows that it has.
+func TestPlaneDrain(t *testing.T) {
+	gate.Leaks(t)
+	r := openRig(t, PlaneOptions{Workers: 2}, "firewall", "flowstat")
+	a := chainOf("acme", "a", 5, guards...)
+	r.apply(t, a)
+	send := func(from, to int) {
+		for i := from; i < to; i++ {
+			r.k.offer(0, tagged(5, i))
+		}
+	}
+	await := func(packets, sent uint64, flows int) {
+		t.Helper()
+		for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+			s, err := r.Stats(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := s.Chains[0]
+			if c.Packets == packets && c.Sent == sent && c.Flows == flows {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%+v", c)
+			}
+		}
+	}
+	send(0, 20)
+	await(20, 20, 20)
+	drained := a
+	drained.Drain = true
+	if s := r.apply(t, drained).Chains[0]; s.Reason != "" || !s.Active {
+		t.Fatalf("%+v", s)
+	}
+	send(0, 40)
+	await(60, 40, 20)
+	r.apply(t, a)
+	send(0, 40)
+	await(100, 80, 40)
+}

@@ -150,6 +150,11 @@ func (d *Dataplane) restoreChain(was *savedChain) error {
 		d.seats.giveBack(was.Seat, len(c.part.Paths))
 		return err
 	}
+	if r.shut = was.Drain; r.shut {
+		if err := d.set.Shut(r.seat.Chain, true); err != nil {
+			return errors.Join(err, d.discard(r))
+		}
+	}
 	c.live.run = r
 	d.chains[c.live.title] = c.live
 	d.past.without(was.Tenant, was.Name, r.flowStats())

@@ -7,7 +7,11 @@ import (
 // create makes the flow of a packet that has none.
 func (t *Table) create(q *Query, r *Result) {
 	k, bits := begin(q)
-	slot, ok := t.allocate(q.at)
+	var slot uint32
+	ok := !t.shut
+	if ok {
+		slot, ok = t.allocate(q.at)
+	}
 	if ok {
 		t.entries[slot] = entry{key: q.key, hash: q.hash, seen: q.at, bits: bits, kind: makeKind(k.class(), unused)}
 		ok = t.idx.insert(q.hash, slot+1, t)
@@ -27,6 +31,10 @@ func (t *Table) create(q *Query, r *Result) {
 	t.count.Created[k.class()]++
 	*r = Result{Slot: slot, Flags: packet.FlagNewFlow, Status: Created}
 }
+
+// Shut has the table refuse new flows, or let them in again. Those that are there
+// go on.
+func (t *Table) Shut(on bool) { t.shut = on }
 
 // allocate takes a free slot, and evicts a flow when only the reserve is left.
 func (t *Table) allocate(at uint32) (slot uint32, ok bool) {

@@ -41,6 +41,8 @@ type Table struct {
 	floor       int32  // ms
 	count       *Counters
 
+	shut bool // see Shut
+
 	// Used by Age.
 	sweepAt uint32 // slot to look at next
 	sweepNs uint64
