@@ -22,7 +22,7 @@ func TestStalledWorkerKeepsNoMore(t *testing.T) {
 		}
 		h.stopping.Store(true) // packets are going to be missing
 		for i := range 3 * handoffSlots {
-			h.sendFragments(odd[i%len(odd)], h.rnd)
+			h.sendFragments(odd[i%len(odd)])
 			for w := 1; w < workers; w++ {
 				h.turn(w)
 			}

@@ -39,7 +39,7 @@ func TestPauseHandsOver(t *testing.T) {
 			if rnd.IntN(8) == 0 {
 				// Only those whose parts are in order: the others' first parts
 				// may be received after the pause.
-				b.sendFragments(odd[2*rnd.IntN(len(odd)/2)], rnd)
+				b.sendFragments(odd[2*rnd.IntN(len(odd)/2)])
 			}
 		}
 	})

@@ -57,6 +57,9 @@ type played struct {
 // playedKey is the secret of the flow hash.
 var playedKey = [2]uint64{3, 5}
 
+// playedRing is the size of an RX ring.
+const playedRing = 2048
+
 // playedOptions say what there is.
 type playedOptions struct {
 	workers, flows int // flows: of every table
@@ -82,6 +85,8 @@ type playedPort struct {
 	tx   []packet.Frame
 	sent atomic.Uint64
 	rnd  *rand.Rand
+	// pair is held while frames get into the ring that come together.
+	pair sync.Mutex
 	// egress is the port's index.
 	egress int
 	// stuck, when set, decides how many frames leave instead.
@@ -89,9 +94,10 @@ type playedPort struct {
 }
 
 func (p *playedPort) Receive(f []packet.Frame) int {
-	if p.in == nil {
+	if p.in == nil || !p.pair.TryLock() {
 		return 0
 	}
+	defer p.pair.Unlock()
 	return p.in.Pop(f)
 }
 
@@ -172,7 +178,7 @@ func makePlayed(t *testing.T, o playedOptions) *played {
 
 // worker makes a worker's configuration.
 func (b *played) worker(i int) Config {
-	in, err := ring.New[packet.Frame](2048)
+	in, err := ring.New[packet.Frame](playedRing)
 	if err != nil {
 		b.t.Fatal(err)
 	}

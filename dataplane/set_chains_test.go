@@ -150,7 +150,7 @@ func randomComings(t *testing.T, seed uint64, arena bool) {
 			s := &plain[200+send.IntN(1000)]
 			c.while(s.chain, func() { c.send(s, send.IntN(2)*min(int(s.n), 1), send) })
 			if f := odd[send.IntN(len(odd))]; send.IntN(8) == 0 {
-				c.while(f.chain, func() { c.sendFragments(f, send) })
+				c.while(f.chain, func() { c.sendFragments(f) })
 			}
 		}
 	})

@@ -74,7 +74,7 @@ func randomMoves(t *testing.T, rnd *rand.Rand, arena, crowded, abrupt bool) {
 				s := &plain[300+send.IntN(1200)]
 				b.send(s, send.IntN(2)*min(int(s.n), 1), send)
 				if f := odd[send.IntN(len(odd))]; send.IntN(4) == 0 {
-					b.sendFragments(f, send)
+					b.sendFragments(f)
 				}
 			}
 		}

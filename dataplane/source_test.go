@@ -98,16 +98,9 @@ func (b *played) send(s *source, back int, rnd *rand.Rand) {
 }
 
 func (b *played) sendTo(s *source, back int, rnd *rand.Rand, take func() int) {
-	for b.window > 0 && b.offers-b.left() >= b.window && !b.stopping.Load() {
-		runtime.Gosched()
-	}
-	chunk, ok := b.pool.Get()
-	for !ok { // all are under way
-		if b.stopping.Load() {
-			return
-		}
-		runtime.Gosched()
-		chunk, ok = b.pool.Get()
+	chunk, ok := b.chunk()
+	if !ok {
+		return
 	}
 	b.running.RLock()
 	defer b.running.RUnlock()
@@ -127,6 +120,18 @@ func (b *played) sendTo(s *source, back int, rnd *rand.Rand, take func() int) {
 	}
 	s.n++
 	b.offers++
+}
+
+// chunk waits until a further packet may be under way, and for its chunk; false
+// when workers stop.
+func (b *played) chunk() (chunk uint32, ok bool) {
+	for b.window > 0 && b.offers-b.left() >= b.window && !b.stopping.Load() {
+		runtime.Gosched()
+	}
+	for chunk, ok = b.pool.Get(); !ok && !b.stopping.Load(); chunk, ok = b.pool.Get() {
+		runtime.Gosched() // all are under way
+	}
+	return chunk, ok
 }
 
 // write puts the next packet of a flow into a chunk.

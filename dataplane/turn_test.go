@@ -151,7 +151,7 @@ func TestSeveralWorkersDoNotAllocate(t *testing.T) {
 		turn := func() {
 			for range 16 {
 				h.send(&sources[50+h.rnd.IntN(150)], 0, h.rnd)
-				h.sendFragments(odd[h.rnd.IntN(len(odd))], h.rnd)
+				h.sendFragments(odd[h.rnd.IntN(len(odd))])
 			}
 			h.turn(0, 1, 0, 1)
 		}
