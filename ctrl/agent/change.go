@@ -302,7 +302,7 @@ func (d *Dataplane) makeFresh(list []*change) (settled bool) {
 		case wanted && c.fresh == nil:
 			r, err := d.start(&c.want, c.part, c.codes)
 			if err != nil {
-				c.problem, c.held = problemOf(reasonFunction, err), true
+				c.problem, c.held = functionProblem(err), true
 				settled = settled && c.live.run == nil
 				continue
 			}

@@ -45,6 +45,20 @@ func problemOf(reason string, err error) *problem {
 
 func (p *problem) Error() string { return p.message }
 
+// functionProblem is a problem of functions that cannot be made.
+func functionProblem(err error) *problem {
+	reason := reasonFunction
+	switch {
+	case errors.Is(err, wasm.ErrQuota):
+		reason = reasonQuota
+	case errors.Is(err, wasm.ErrLayout):
+		reason = reasonState
+	case errors.Is(err, wasm.ErrProbation):
+		reason = reasonTrial
+	}
+	return problemOf(reason, err)
+}
+
 // liveChain is a chain that is desired.
 type liveChain struct {
 	title   string
@@ -151,7 +165,7 @@ func (d *Dataplane) makeRunning(want *plane.Chain, part *chains.Part, codes []*c
 	for i := range d.workers {
 		s, err := b.chain(i, &c, hops, r.grant, r.home, &r.undo)
 		if err != nil {
-			return nil, problemOf(reasonFunction, fmt.Errorf("worker %d: %w", i, err))
+			return nil, functionProblem(fmt.Errorf("worker %d: %w", i, err))
 		}
 		r.posts = append(r.posts, s)
 	}

@@ -152,6 +152,11 @@ func TestPlaneRefusals(t *testing.T) {
 			t.Errorf("%s: packets are not claimed", reason)
 		}
 	}
+	tenants[0].MemoryBytes = 1 << 20
+	if s := apply(a, b, edit(chainOf("acme", "c", 7, guards...), set("flows", 8))).Chains[1]; s.Reason != reasonQuota || s.Active {
+		t.Errorf("over the memory quota: %+v", s)
+	}
+	tenants[0].MemoryBytes = 0
 	// Two chains exchange what they claim, in one step.
 	a2, b2 := edit(a, set("match", []map[string]any{{"port": "in", "vlan": 6}})), edit(b, set("match", []map[string]any{{"port": "in", "vlan": 5}}))
 	if got := reasons(apply(a2, b2)); got != "acme/a:true: else/b:true: " {

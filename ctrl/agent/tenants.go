@@ -3,6 +3,7 @@ package agent
 import (
 	"sfc/ctrl/plane"
 	"sfc/dataplane"
+	"sfc/nf/wasm"
 )
 
 // liveTenant is what a tenant may use, and its shares of the workers' time.
@@ -23,11 +24,8 @@ func (d *Dataplane) setTenants(want []plane.Tenant) error {
 		if err != nil {
 			return err
 		}
-		t.want = w
-		for _, s := range t.shares {
-			if err := s.Guarantee(w.Share); err != nil {
-				return err
-			}
+		if err := d.limit(t, w); err != nil {
+			return err
 		}
 	}
 	used := map[string]bool{}
@@ -38,18 +36,25 @@ func (d *Dataplane) setTenants(want []plane.Tenant) error {
 		if named[name] {
 			continue
 		}
+		if err := d.limit(t, plane.Tenant{Name: name}); err != nil {
+			return err
+		}
 		if !used[name] {
 			delete(d.tenants, name)
-			continue
-		}
-		t.want = plane.Tenant{Name: name}
-		for _, s := range t.shares {
-			if err := s.Guarantee(0); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+// limit sets what a tenant is guaranteed and bound to.
+func (d *Dataplane) limit(t *liveTenant, w plane.Tenant) error {
+	t.want = w
+	for _, s := range t.shares {
+		if err := s.Guarantee(w.Share); err != nil {
+			return err
+		}
+	}
+	return d.rt.SetTenant(w.Name, wasm.TenantLimits{MemoryBytes: w.MemoryBytes, LogLines: w.LogLines})
 }
 
 // tenant returns a tenant, which begins without guarantees and limits. The

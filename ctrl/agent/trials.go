@@ -70,14 +70,7 @@ func (d *Dataplane) startTrials(list []*change) {
 		}
 		for i := range c.want.Canaries {
 			if err := d.startTrial(c, &c.want.Canaries[i]); err != nil {
-				reason := reasonFunction
-				switch {
-				case errors.Is(err, wasm.ErrLayout):
-					reason = reasonState
-				case errors.Is(err, wasm.ErrProbation):
-					reason = reasonTrial
-				}
-				c.problem = problemOf(reason, err)
+				c.problem = functionProblem(err)
 			}
 		}
 	}

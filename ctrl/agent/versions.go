@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 
 	"sfc/chains"
@@ -17,14 +16,7 @@ func (d *Dataplane) replaceVersions(list []*change) {
 			continue
 		}
 		if err := d.replaceVersion(c); err != nil {
-			reason := reasonFunction
-			switch {
-			case errors.Is(err, wasm.ErrLayout):
-				reason = reasonState
-			case errors.Is(err, wasm.ErrProbation):
-				reason = reasonTrial
-			}
-			c.held, c.problem = true, problemOf(reason, err)
+			c.held, c.problem = true, functionProblem(err)
 		}
 	}
 }
