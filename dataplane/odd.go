@@ -87,13 +87,18 @@ const (
 
 // earlyFragments are fragments that came before the first one of their packet.
 type earlyFragments struct {
-	n     int
+	n int
+	// asked is when time was up for the oldest, and the worker noted what lay in
+	// its RX rings; 0: it was not.
+	asked uint64
 	items [maxEarly]item
 	since [maxEarly]uint64
 }
 
 // hold keeps a fragment until its first one has come, or until it has waited
-// for earlyHold. When there is no room the oldest goes on as it is.
+// for earlyHold and the worker had what lay in its RX rings then: who stood
+// still for that long has yet to look. When there is no room the oldest goes on
+// as it is.
 func (e *earlyFragments) hold(w *Worker, it *item) {
 	if e.n == maxEarly {
 		e.take(w, 0)
@@ -143,11 +148,29 @@ func (w *Worker) earlyRest() time.Duration {
 
 // expireEarly lets fragments go on that have waited long enough.
 func (w *Worker) expireEarly() (n int) {
-	now := w.clock.Now()
-	for w.early.n > 0 && now-w.early.since[0] > uint64(earlyHold) {
-		w.early.take(w, 0)
+	e := &w.early
+	if e.asked == 0 {
+		now := w.clock.Now()
+		if e.since[0]+uint64(earlyHold) >= now {
+			return 0
+		}
+		e.asked = now
+		for i := range w.ports {
+			p := &w.ports[i]
+			rx, _ := p.Waiting()
+			p.due = p.taken + uint64(rx)
+		}
+	}
+	for i := range w.ports {
+		if p := &w.ports[i]; p.taken < p.due {
+			return 0
+		}
+	}
+	for e.n > 0 && e.since[0]+uint64(earlyHold) < e.asked {
+		e.take(w, 0)
 		n++
 	}
+	e.asked = 0
 	if n > 0 {
 		w.finish()
 	}

@@ -13,6 +13,7 @@ type inPort struct {
 	Port
 	index uint16 // of the port; anyPort when nobody said
 	taken uint64 // frames received so far
+	due   uint64 // what taken will be when early fragments need not wait longer
 }
 
 // anyPort is the port of the queues in Config.Queues.
