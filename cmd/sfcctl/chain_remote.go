@@ -196,9 +196,17 @@ func describeChain(w *table, c *api.Chain) {
 				s = have
 			}
 		}
-		w.row(f.Name, f.Module, s.Version, shortDigest(s.Digest), s.State, shortDigest(s.CanaryDigest), s.Message)
+		w.row(f.Name, f.Module, s.Version, shortDigest(s.Digest), s.State, canaryText(&s), s.Message)
 	}
 	printConditions(w, c.Status.Conditions)
+}
+
+// canaryText is the version on trial of a function, and for whom.
+func canaryText(s *api.ChainFunctionStatus) string {
+	if s.CanaryDigest == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s %s %d%%", s.CanaryVersion, shortDigest(s.CanaryDigest), s.CanaryPercent)
 }
 
 func newChainList(e env) *cobra.Command {

@@ -152,6 +152,13 @@ func printTop(w io.Writer, now, before *api.Stats) error {
 			}
 			t.row(n.Tenant+"/"+n.Name, f.Name, f.Version, f.State, c.of(f.Packets, was.Packets), fmt.Sprintf("%.1f", f.NsPerPacket),
 				us(f.Latency.P50), us(f.Latency.P99), f.Traps+f.Overruns, c.list(f.Drops, was.Drops))
+			if y := f.Canary; y != nil {
+				if was.Canary == nil || was.Canary.Code != y.Code {
+					was.Canary = &api.CanaryStats{}
+				}
+				t.row("", f.Name, y.Version, fmt.Sprintf("canary %d%%", y.Percent), c.of(y.Packets, was.Canary.Packets), fmt.Sprintf("%.1f", y.NsPerPacket),
+					us(y.Latency.P50), us(y.Latency.P99), "", "")
+			}
 		}
 	}
 	printTenantTop(t, c, now, before)

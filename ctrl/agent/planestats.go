@@ -172,19 +172,45 @@ func (r *running) flowStats() (s FlowStats) {
 
 func (r *running) countFunction(i int, f *wasm.FunctionStats) plane.FunctionStats {
 	status := r.functionStatus(i)
-	var count uint64
-	for _, n := range f.Latency.Counts {
-		count += n
-	}
 	s := plane.FunctionStats{
 		Name: status.Name, Version: status.Version, Code: status.Code, State: status.State,
 		Packets: f.Packets, Bursts: f.Bursts,
 		Sent: f.Verdicts[packet.Tx], Passed: f.Verdicts[packet.Pass], Dropped: f.Verdicts[packet.Drop], Next: f.Verdicts[packet.Next],
 		Drops: f.Drops, Faulted: f.Faulted, Skipped: f.Skipped, Traps: f.Traps, Overruns: f.Overruns,
 		NsPerPacket: f.NsPerPacket, Counters: f.Counters, LogSuppressed: f.LogSuppressed,
-		Latency: plane.Quantiles{Count: count, P50: f.Latency.Quantile(.5), P99: f.Latency.Quantile(.99), Max: f.Latency.MaxNs},
+		Latency: quantiles(&f.Latency),
+	}
+	if y := f.Canary; y != nil && status.Canary != "" {
+		s.Canary = &plane.CanaryStats{
+			Version: y.Version, Code: status.Canary, Percent: y.Percent, Packets: y.Packets, Bursts: y.Bursts,
+			Sent: y.Verdicts[packet.Tx], Passed: y.Verdicts[packet.Pass], Dropped: y.Verdicts[packet.Drop], Next: y.Verdicts[packet.Next],
+			NsPerPacket: y.NsPerPacket, Latency: quantiles(&y.Latency),
+		}
 	}
 	return s
+}
+
+func quantiles(l *wasm.Latency) plane.Quantiles {
+	q := plane.Quantiles{P50: l.Quantile(.5), P99: l.Quantile(.99), Max: l.MaxNs}
+	for _, n := range l.Counts {
+		q.Count += n
+	}
+	return q
+}
+
+// tableBytes is the size of a tenant's flow tables.
+func (d *Dataplane) tableBytes(tenant string) (n int64) {
+	for _, c := range d.chains {
+		if c.run == nil || c.want.Tenant != tenant {
+			continue
+		}
+		for i := range c.run.posts {
+			if t := c.run.posts[i].flows; t != nil {
+				n += int64(t.Bytes())
+			}
+		}
+	}
+	return n
 }
 
 // countTenants says what tenants used, with what flows they have.
@@ -192,7 +218,8 @@ func (d *Dataplane) countTenants(flows map[string]int) ([]plane.TenantStats, err
 	var list []plane.TenantStats
 	var shares [][]*dataplane.Share // by worker
 	for name, t := range d.tenants {
-		list = append(list, plane.TenantStats{Name: name, Share: t.want.Share, Flows: flows[name]})
+		used := d.rt.TenantUsage(name)
+		list = append(list, plane.TenantStats{Name: name, Share: t.want.Share, Flows: flows[name], MemoryBytes: used.MemoryBytes() + d.tableBytes(name)})
 		for i, s := range t.shares {
 			if shares == nil {
 				shares = make([][]*dataplane.Share, len(t.shares))

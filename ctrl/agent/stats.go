@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 
 	"sfc/bpf"
@@ -166,6 +167,7 @@ func addFunction(to, s *wasm.FunctionStats) {
 	to.Overruns += s.Overruns
 	to.LogSuppressed += s.LogSuppressed
 	to.Latency.Add(&s.Latency)
+	to.Canary = addCanary(to.Canary, s.Canary)
 	to.State = max(to.State, s.State)
 	to.StateLost += s.StateLost
 	if to.LastFault == "" {
@@ -174,6 +176,24 @@ func addFunction(to, s *wasm.FunctionStats) {
 	if r := s.Replacement; r != nil && (to.Replacement == nil || r.Phase == wasm.RolledBack) {
 		to.Replacement = r
 	}
+}
+
+// addCanary adds a version on trial on one worker to that on another; either may
+// be nil.
+func addCanary(to, s *wasm.CanaryStats) *wasm.CanaryStats {
+	if to == nil || s == nil {
+		return cmp.Or(to, s)
+	}
+	if n := to.Packets + s.Packets; n > 0 {
+		to.NsPerPacket = (to.NsPerPacket*float64(to.Packets) + s.NsPerPacket*float64(s.Packets)) / float64(n)
+	}
+	to.Packets += s.Packets
+	to.Bursts += s.Bursts
+	for v := range to.Verdicts {
+		to.Verdicts[v] += s.Verdicts[v]
+	}
+	to.Latency.Add(&s.Latency)
+	return to
 }
 
 func addAll(to, from map[string]uint64) {

@@ -174,13 +174,18 @@ type ChainStatus struct {
 
 // ChainFunctionStatus is the version of a function that runs.
 type ChainFunctionStatus struct {
-	Name    string `json:"name"`
+	Name string `json:"name"`
+	// Version is that under which the module is stored; that of its manifest
+	// when it is named by digest, or is not what the chain asks for.
 	Version string `json:"version"`
 	Digest  string `json:"digest"`
 	// State is running, suspended or probation.
 	State string `json:"state"`
-	// CanaryDigest is that of the version under trial.
-	CanaryDigest string `json:"canaryDigest,omitzero"`
+	// CanaryDigest is that of the version under trial, CanaryVersion its version
+	// and CanaryPercent the part of the flows that meet it.
+	CanaryDigest  string `json:"canaryDigest,omitzero"`
+	CanaryVersion string `json:"canaryVersion,omitzero"`
+	CanaryPercent int    `json:"canaryPercent,omitzero"`
 	// Message is that of the last fault.
 	Message string `json:"message,omitzero"`
 }

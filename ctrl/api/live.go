@@ -113,6 +113,26 @@ type ChainFunctionStats struct {
 	Latency       Quantiles         `json:"latency"`
 	Counters      map[string]uint64 `json:"counters,omitzero"`
 	LogSuppressed uint64            `json:"logSuppressed"`
+	// Canary is the account of the version on trial, if there is one.
+	Canary *CanaryStats `json:"canary,omitzero"`
+}
+
+// CanaryStats is the account of a version on trial since its trial began, or the
+// data plane was started. It is part of its function's.
+type CanaryStats struct {
+	Version string `json:"version"`
+	Code    string `json:"code"`
+	// Percent of the buckets whose flows meet it.
+	Percent     int     `json:"percent"`
+	Packets     uint64  `json:"packets"`
+	Bursts      uint64  `json:"bursts"`
+	Sent        uint64  `json:"sent"`
+	Passed      uint64  `json:"passed"`
+	Dropped     uint64  `json:"dropped"`
+	Next        uint64  `json:"next"`
+	NsPerPacket float64 `json:"nsPerPacket"`
+	// Latency per burst.
+	Latency Quantiles `json:"latency"`
 }
 
 // TenantStats is what a tenant used.

@@ -63,6 +63,18 @@ type FunctionStats struct {
 	Latency                     Quantiles // per burst
 	Counters                    map[string]uint64
 	LogSuppressed               uint64
+	Canary                      *CanaryStats `json:",omitzero"` // nil: nothing is tried
+}
+
+// CanaryStats is the account of a version on trial, all workers together, since
+// its trial began in this data plane. It is part of its function's.
+type CanaryStats struct {
+	Version, Code               string
+	Percent                     int // of the buckets whose flows meet it
+	Packets, Bursts             uint64
+	Sent, Passed, Dropped, Next uint64
+	NsPerPacket                 float64
+	Latency                     Quantiles // per burst
 }
 
 // TenantStats is what a tenant used.

@@ -49,7 +49,12 @@ type wanted struct {
 	flows  int64
 	memory int64 // bytes that the state of its flows takes, without tables
 	hops   []hop
+	names  names
 }
+
+// names are the versions under which functions' modules are stored. They change
+// nothing of what runs.
+type names map[hop]string // hop's ref is a digest
 
 // failure is what the data plane refused, and when to try it again.
 type failure struct {
@@ -111,7 +116,7 @@ func (c *chain) namePorts(s *api.ChainSpec) {
 
 // resolveChain looks up the functions of a chain.
 func resolveChain(t *tenantView, c *chain) (*wanted, problem) {
-	w := &wanted{hops: c.hops, chain: plane.Chain{
+	w := &wanted{hops: c.hops, names: names{}, chain: plane.Chain{
 		Tenant: c.tenant, Name: c.name, Generation: c.generation, Spec: c.document, Drain: c.drain, Code: make(map[string]string, len(c.hops)),
 	}}
 	key := make([]byte, 0, 64+80*len(c.hops))
@@ -132,11 +137,14 @@ func resolveChain(t *tenantView, c *chain) (*wanted, problem) {
 		}
 		digest := trim(res.Function.Spec.Digest)
 		w.chain.Code[h.ref] = digest
+		w.names[hop{h.name, digest}] = res.Function.Spec.Version
 		key = append(append(key, ' '), digest...)
 		state += int64(res.Function.Spec.Manifest.FlowStateBytes)
 		if res.Canary != nil {
 			code := trim(res.Canary.Spec.Digest)
+			w.names[hop{h.name, code}] = res.Canary.Spec.Version
 			if code == digest {
+				w.names[hop{h.name, code}] = res.Function.Spec.Version
 				continue // the same module under two versions: nothing to try
 			}
 			w.chain.Canaries = append(w.chain.Canaries, plane.Canary{Function: h.name, Code: code, Percent: res.Percent})
@@ -201,12 +209,16 @@ type kept struct {
 	Flows  int64       `json:"flows"`
 	Memory int64       `json:"memory"`
 	Hops   [][2]string `json:"hops"`
+	Names  [][3]string `json:"names,omitzero"` // function, digest, version
 }
 
 func (w *wanted) keep() kept {
 	k := kept{Key: w.key, Chain: w.chain, Flows: w.flows, Memory: w.memory}
 	for _, h := range w.hops {
 		k.Hops = append(k.Hops, [2]string{h.name, h.ref})
+	}
+	for h, version := range w.names {
+		k.Names = append(k.Names, [3]string{h.name, h.ref, version})
 	}
 	return k
 }
@@ -215,6 +227,10 @@ func (k *kept) wanted() *wanted {
 	w := &wanted{key: k.Key, chain: k.Chain, flows: k.Flows, memory: k.Memory}
 	for _, h := range k.Hops {
 		w.hops = append(w.hops, hop{h[0], h[1]})
+	}
+	w.names = make(names, len(k.Names))
+	for _, n := range k.Names {
+		w.names[hop{n[0], n[1]}] = n[2]
 	}
 	return w
 }

@@ -24,9 +24,11 @@ func chainStatus(c *chain, v verdict, seen *plane.ChainStatus, down problem, now
 	if seen != nil {
 		s.ObservedGeneration, s.Active = seen.Generation, seen.Active
 		for _, f := range seen.Functions {
-			fs := api.ChainFunctionStatus{Name: f.Name, Version: f.Version, Digest: digestPrefix + f.Code, State: f.State, Message: f.Message}
+			fs := api.ChainFunctionStatus{
+				Name: f.Name, Version: cmp.Or(v.version(c, f.Name, f.Code), f.Version), Digest: digestPrefix + f.Code, State: f.State, Message: f.Message,
+			}
 			if f.Canary != "" {
-				fs.CanaryDigest = digestPrefix + f.Canary
+				fs.CanaryDigest, fs.CanaryVersion, fs.CanaryPercent = digestPrefix+f.Canary, v.version(c, f.Name, f.Canary), v.share(f.Name, f.Canary)
 			}
 			s.Functions = append(s.Functions, fs)
 		}
@@ -72,6 +74,29 @@ func chainStatus(c *chain, v verdict, seen *plane.ChainStatus, down problem, now
 		set(api.Progressing, api.False, "WaitingForChange", ready.message)
 	}
 	return s
+}
+
+// version returns the version under which a module of the chain is stored, "" when
+// that is not known.
+func (v *verdict) version(c *chain, function, digest string) string {
+	h := hop{function, digest}
+	if name := v.names[h]; name != "" || c.good == nil {
+		return name
+	}
+	return c.good.names[h]
+}
+
+// share returns the part of the flows that are to meet a version on trial, in
+// percent.
+func (v *verdict) share(function, digest string) int {
+	if v.sent != nil {
+		for _, y := range v.sent.chain.Canaries {
+			if y.Function == function && y.Code == digest {
+				return y.Percent
+			}
+		}
+	}
+	return 0
 }
 
 // programmedProblem says why the data plane does not run what was sent to it.

@@ -51,6 +51,9 @@ type verdict struct {
 	want *wanted
 	// sent is what goes to the data plane: want, what ran last, or (nil) nothing.
 	sent *wanted
+	// names are those of want's modules now: an alias may move from one version
+	// to another with the same module.
+	names names
 	// resolved and compiled say why sent is not want, where that is so.
 	resolved, compiled, held problem
 }
@@ -139,6 +142,7 @@ func (d *decision) judge(s *snapshot, t *tenantView, c *chain) verdict {
 	if v.want, v.resolved = resolveChain(t, c); v.want == nil {
 		return v
 	}
+	v.names = v.want.names
 	if c.good != nil && c.good.key == v.want.key {
 		v.want = c.good // the same, and the data plane has it
 	}

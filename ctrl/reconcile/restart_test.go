@@ -17,7 +17,7 @@ func TestPlaneRestarts(t *testing.T) {
 	g.chain("acme", "edge", nil, "flowstat@1.0.0")
 	g.plane.down = errDown // not there yet when control starts
 	g.start()
-	g.awaitCondition("acme", "edge", api.Ready, "False/Compiling")
+	g.awaitCondition("acme", "edge", api.Ready, "False/"+reasonDown)
 	g.plane.set(func() { g.plane.down = nil })
 	g.awaitRuns("acme", "edge", short(d[0]))
 	g.awaitCondition("acme", "edge", api.Ready, "True/Active")

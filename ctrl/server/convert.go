@@ -40,12 +40,19 @@ func chainStats(c *plane.ChainStats) api.ChainStats {
 	}
 	for i := range c.Functions {
 		f := &c.Functions[i]
-		out.Functions = append(out.Functions, api.ChainFunctionStats{
+		one := api.ChainFunctionStats{
 			Name: f.Name, Version: f.Version, Code: f.Code, State: f.State,
 			Packets: f.Packets, Bursts: f.Bursts, Sent: f.Sent, Passed: f.Passed, Dropped: f.Dropped, Next: f.Next,
 			Drops: f.Drops, Faulted: f.Faulted, Skipped: f.Skipped, Traps: f.Traps, Overruns: f.Overruns,
 			NsPerPacket: f.NsPerPacket, Latency: api.Quantiles(f.Latency), Counters: f.Counters, LogSuppressed: f.LogSuppressed,
-		})
+		}
+		if y := f.Canary; y != nil {
+			one.Canary = &api.CanaryStats{
+				Version: y.Version, Code: y.Code, Percent: y.Percent, Packets: y.Packets, Bursts: y.Bursts,
+				Sent: y.Sent, Passed: y.Passed, Dropped: y.Dropped, Next: y.Next, NsPerPacket: y.NsPerPacket, Latency: api.Quantiles(y.Latency),
+			}
+		}
+		out.Functions = append(out.Functions, one)
 	}
 	return out
 }
