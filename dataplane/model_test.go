@@ -9,7 +9,8 @@ import (
 // flow, a kernel that steers packets 1 to n, two workers, a coordinator that
 // moves the bucket there and back. Each step below is atomic, and any may come
 // next. Rings are queues; what lies in a TX ring leaves at any time, each
-// worker's in its order.
+// worker's in its order. A tenant may have to wait at any time: its packets are
+// queued, and its turn may come at any time, too.
 
 const (
 	modelPackets = 6
@@ -22,9 +23,11 @@ type modelWorker struct {
 	leaving bool
 	want    int8
 	forced  bool // grace is over: what lies in rx is all
+	sending bool // it had all packets: they have to leave
 	flow    int8 // packets the functions have seen, when here
 	here    bool // the flow's state
 	rx      string
+	queue   string // packets whose tenant has to wait
 	held    string
 	tx      string
 }
@@ -53,10 +56,18 @@ const (
 	noDrain
 	tellLate
 	forceWithoutGrace
+	keepQueue
+	lateQueue
 )
 
+// world is what happens beside moves.
+type world struct {
+	lossy bool // an RX ring may be full
+	turns bool // tenants wait for their turn
+}
+
 // steps calls visit with every state that may come after m.
-func (m model) steps(bug broken, lossy bool, visit func(string, model)) {
+func (m model) steps(bug broken, in world, visit func(string, model)) {
 	if m.inXDP == 0 && m.next <= modelPackets {
 		n := m
 		n.inXDP, n.to = m.next, m.owner
@@ -69,7 +80,7 @@ func (m model) steps(bug broken, lossy bool, visit func(string, model)) {
 		n.w[m.to].rx += string(rune('0' + m.inXDP))
 		n.inXDP = 0
 		visit("deliver", n)
-		if lossy && m.lost == 0 {
+		if in.lossy && m.lost == 0 {
 			n := m
 			n.inXDP = 0
 			n.lost++
@@ -77,12 +88,12 @@ func (m model) steps(bug broken, lossy bool, visit func(string, model)) {
 		}
 	}
 	for i := range m.w {
-		m.worker(int8(i), bug, visit)
+		m.worker(int8(i), bug, in, visit)
 	}
-	m.coordinator(bug, lossy, visit)
+	m.coordinator(bug, in, visit)
 }
 
-func (m model) worker(i int8, bug broken, visit func(string, model)) {
+func (m model) worker(i int8, bug broken, in world, visit func(string, model)) {
 	w := &m.w[i]
 	if w.rx != "" {
 		n := m
@@ -90,13 +101,27 @@ func (m model) worker(i int8, bug broken, visit func(string, model)) {
 		p := v.rx[:1]
 		v.rx = v.rx[1:]
 		v.got++
-		switch {
-		case v.state == 1 && bug != noHold:
-			v.held += p
-		default:
-			v.process(p)
+		hold := v.state == 1 && bug != noHold
+		if !hold && in.turns {
+			n := n
+			n.w[i].queue += p
+			visit(fmt.Sprint("queue ", i), n)
 		}
-		visit(fmt.Sprint("receive ", i), n)
+		switch {
+		case hold:
+			v.held += p
+			visit(fmt.Sprint("hold ", i), n)
+		case v.queue == "": // else it comes behind those
+			v.process(p)
+			visit(fmt.Sprint("receive ", i), n)
+		}
+	}
+	if w.queue != "" {
+		n := m
+		v := &n.w[i]
+		v.process(v.queue[:1])
+		v.queue = v.queue[1:]
+		visit(fmt.Sprint("serve ", i), n)
 	}
 	if w.tx != "" {
 		n := m
@@ -105,11 +130,22 @@ func (m model) worker(i int8, bug broken, visit func(string, model)) {
 		visit(fmt.Sprint("transmit ", i), n)
 	}
 	done := w.got == w.want || w.forced && w.rx == "" || bug == noCount
-	if w.leaving && done && (w.tx == "" || bug == noDrain) {
+	if w.leaving && done && !w.sending {
 		n := m
 		v := &n.w[i]
+		if v.sending = true; bug != keepQueue && bug != lateQueue {
+			v.flush()
+		}
+		visit(fmt.Sprint("all had ", i), n)
+	}
+	if w.leaving && w.sending && (w.tx == "" || bug == noDrain) {
+		n := m
+		v := &n.w[i]
+		if bug == lateQueue {
+			v.flush()
+		}
 		n.parcel, v.flow, v.here = v.flow, 0, false
-		v.leaving, v.forced, v.state = false, false, 2
+		v.leaving, v.forced, v.sending, v.state = false, false, false, 2
 		visit(fmt.Sprint("pack ", i), n)
 	}
 	if m.parcel >= 0 && m.owner == i {
@@ -134,7 +170,15 @@ func (w *modelWorker) process(p string) {
 	w.tx += p
 }
 
-func (m model) coordinator(bug broken, lossy bool, visit func(string, model)) {
+// flush processes what waits for its tenant's turn.
+func (w *modelWorker) flush() {
+	for _, p := range w.queue {
+		w.process(string(p))
+	}
+	w.queue = ""
+}
+
+func (m model) coordinator(bug broken, in world, visit func(string, model)) {
 	from, to := m.owner, 1-m.owner
 	switch m.phase {
 	case 0:
@@ -165,7 +209,7 @@ func (m model) coordinator(bug broken, lossy bool, visit func(string, model)) {
 		// Patience is over. Grace returns when no program runs that began
 		// before: here, when none is between steering and delivery.
 		old := 1 - m.owner
-		if lossy && m.w[old].leaving && !m.w[old].forced && (m.inXDP == 0 || m.to != old || bug == forceWithoutGrace) {
+		if in.lossy && m.w[old].leaving && !m.w[old].forced && (m.inXDP == 0 || m.to != old || bug == forceWithoutGrace) {
 			n := m
 			n.w[old].forced = true
 			visit("force", n)
@@ -209,7 +253,7 @@ func (m model) check(end bool) string {
 
 // explore visits every state that can be reached. It returns how many there
 // are, and the steps to the first one that is wrong.
-func explore(bug broken, lossy bool) (states int, wrong string, trace []string) {
+func explore(bug broken, in world) (states int, wrong string, trace []string) {
 	type from struct {
 		model
 		step string
@@ -223,7 +267,7 @@ func explore(bug broken, lossy bool) (states int, wrong string, trace []string) 
 		m := queue[0]
 		queue = queue[1:]
 		after := 0
-		m.steps(bug, lossy, func(step string, n model) {
+		m.steps(bug, in, func(step string, n model) {
 			after++
 			if _, known := seen[n]; !known {
 				seen[n] = from{m, step}
@@ -241,12 +285,12 @@ func explore(bug broken, lossy bool) (states int, wrong string, trace []string) 
 }
 
 func TestModelOfMoves(t *testing.T) {
-	for _, lossy := range []bool{false, true} {
-		states, wrong, trace := explore(sound, lossy)
+	for _, in := range []world{{}, {turns: true}, {lossy: true, turns: true}} {
+		states, wrong, trace := explore(sound, in)
 		if wrong != "" {
-			t.Errorf("lossy %v: %s: %q", lossy, wrong, trace)
+			t.Errorf("%+v: %s: %q", in, wrong, trace)
 		}
-		t.Logf("lossy %v: %d states", lossy, states)
+		t.Logf("%+v: %d states", in, states)
 	}
 }
 
@@ -258,8 +302,10 @@ func TestModelFindsMistakes(t *testing.T) {
 		noDrain:           "the old owner does not wait until its packets have left",
 		tellLate:          "the new owner learns of it after the exchange",
 		forceWithoutGrace: "the old owner gives up without a grace period",
+		keepQueue:         "the old owner leaves packets queued when the flow goes",
+		lateQueue:         "the old owner takes packets out of the queue when the others have left",
 	} {
-		states, wrong, trace := explore(bug, bug == forceWithoutGrace)
+		states, wrong, trace := explore(bug, world{lossy: bug == forceWithoutGrace, turns: bug == keepQueue || bug == lateQueue})
 		if wrong == "" {
 			t.Errorf("%s: %d states, and nothing wrong", name, states)
 		}
