@@ -19,6 +19,15 @@ static __always_inline u16 u16_at(const u8 *t, u32 base, u32 index)
 	return *(const u16 *)(t + base + index * 2);
 }
 
+/* The port is bounded right where it is used: of a number that lies on the stack
+ * the verifier of Linux 6.1 knows nothing any more.
+ */
+static __always_inline u16 port_at(const u8 *t, u32 base, u32 port)
+{
+	opaque(port);
+	return u16_at(t, base, port > NO_PORT ? NO_PORT : port);
+}
+
 /* The searches add steps without branching, so that the verifier follows one
  * path and the CPU has nothing to guess.
  */
@@ -82,21 +91,19 @@ __separate int classify(const struct info *in)
 	const u64 *v_src = 0, *v_dst = 0, *v_sport = 0, *v_dport = 0;
 	const u64 *v_proto = 0, *v_vlan = 0, *v_ingress = 0;
 	u64 summary = ~0ULL, word;
-	u32 zero = 0, slot, first, sport, dport, w, rule, bit;
+	u32 zero = 0, slot, first, w, rule, bit;
 	const u64 *turn;
 	const u8 *t;
 
 	if (!in || !tbl_words)
 		return -1;
-	sport = in->sport;
-	dport = in->dport;
 	turn = bpf_map_lookup_elem(&active, &zero);
 	if (!turn)
 		return -1;
 	slot = *(const volatile u64 *)turn & 1; /* read once: tables change meanwhile */
 	first = slot * tbl_classes;
 	t = bpf_map_lookup_elem(&tables, &slot);
-	if (!t || sport > NO_PORT || dport > NO_PORT)
+	if (!t)
 		return -1;
 
 /* Looks a dimension's vector up, if it has one. */
@@ -118,8 +125,8 @@ __separate int classify(const struct info *in)
 		DIMENSION(v_dst, tbl_dst6 != TBL_NONE,
 			  search6(t, tbl_dst6, tbl_dst6_steps, bswap64(in->dst[0]), bswap64(in->dst[1])))
 	}
-	DIMENSION(v_dport, tbl_dport != TBL_NONE, u16_at(t, tbl_dport, dport))
-	DIMENSION(v_sport, tbl_sport != TBL_NONE, u16_at(t, tbl_sport, sport))
+	DIMENSION(v_dport, tbl_dport != TBL_NONE, port_at(t, tbl_dport, in->dport))
+	DIMENSION(v_sport, tbl_sport != TBL_NONE, port_at(t, tbl_sport, in->sport))
 	DIMENSION(v_proto, tbl_proto != TBL_NONE, u16_at(t, tbl_proto, in->proto & 0xff))
 	DIMENSION(v_vlan, tbl_vlan != TBL_NONE, u16_at(t, tbl_vlan, in->vlan & 0x0fff))
 	DIMENSION(v_ingress, tbl_ingress != TBL_NONE, u16_at(t, tbl_ingress, cfg_port & (MAX_PORTS - 1)))
