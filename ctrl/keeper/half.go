@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
 	"sync"
 	"syscall"
 
@@ -26,8 +27,9 @@ var ErrNotOpen = errors.New("the kernel's half is not open: call " + kernelipc.M
 // package dataplane/xsk, and a TAP device. Everything lies in the network
 // namespace of the process.
 type Half struct {
-	kept *Kept
-	log  *slog.Logger
+	kept       *Kept
+	log        *slog.Logger
+	interfaces []string // patterns of those that ports may be on; none: all
 
 	mu       sync.Mutex
 	steer    *bpf.Steering // nil: not open
@@ -54,9 +56,27 @@ type halfPort struct {
 	nic     *xsk.NIC
 }
 
-// NewHalf returns the kernel's half, which keeps its descriptors in kept.
-func NewHalf(kept *Kept, log *slog.Logger) *Half {
-	return &Half{kept: kept, log: log, ports: map[int]*halfPort{}, attended: true}
+// NewHalf returns the kernel's half, which keeps its descriptors in kept. Ports
+// may be on interfaces whose name matches one of the patterns (path.Match) only,
+// whatever the data plane asks for; without patterns on any.
+func NewHalf(kept *Kept, log *slog.Logger, interfaces ...string) *Half {
+	return &Half{kept: kept, log: log, ports: map[int]*halfPort{}, attended: true, interfaces: interfaces}
+}
+
+// ErrForbidden says that a port may not be on an interface.
+var ErrForbidden = errors.New("interface is not for ports")
+
+// allowed says whether ports may be on an interface.
+func (h *Half) allowed(name string) error {
+	for _, pattern := range h.interfaces {
+		if ok, err := path.Match(pattern, name); err == nil && ok {
+			return nil
+		}
+	}
+	if len(h.interfaces) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s matches none of %q: the daemon's configuration says which do (interfaces)", ErrForbidden, name, h.interfaces)
 }
 
 // Serve implements [Kernel].

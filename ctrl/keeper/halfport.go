@@ -43,6 +43,9 @@ func (h *Half) addPort(r kernelipc.AddPort) (_ kernelipc.Port, err error) {
 	case policy == classify.Forward && (r.Peer < 0 || r.Peer >= kernelipc.MaxPorts):
 		return kernelipc.Port{}, fmt.Errorf("unmatched is forward, and there is no port %d to forward to", r.Peer)
 	}
+	if err := h.allowed(r.Interface); err != nil {
+		return kernelipc.Port{}, err
+	}
 	nic, err := net.InterfaceByName(r.Interface)
 	if err != nil {
 		return kernelipc.Port{}, fmt.Errorf("interface %s: %w", r.Interface, err)
