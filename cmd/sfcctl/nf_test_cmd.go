@@ -70,6 +70,9 @@ wrong command line.`,
 			if want != nil {
 				err = errors.Join(err, want.compare(rep))
 			}
+			if want != nil && !asJSON && err == nil {
+				_, err = fmt.Fprintf(e.stdout, "as %s expects\n", expect)
+			}
 			return err
 		},
 	}

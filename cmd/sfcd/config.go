@@ -33,6 +33,8 @@ type config struct {
 	// Dev is all in one place for a laptop: temporary data, the user who starts
 	// it, nothing that outlives it for long.
 	Dev bool `yaml:"-" json:"dev,omitzero"`
+
+	temporary bool // DataDir is to go at the end
 }
 
 func defaults() config {
@@ -114,7 +116,7 @@ func (c *config) logger(role string) *slog.Logger {
 	if c.LogFormat == "json" {
 		h = slog.NewJSONHandler(os.Stderr, o)
 	}
-	return slog.New(h).With("role", role)
+	return slog.New(h).With("process", role)
 }
 
 // configVariable is how a child gets the configuration of its supervisor.

@@ -69,10 +69,10 @@ func TestFlagsWeighMoreThanTheFile(t *testing.T) {
 
 func TestDevelopmentIsAllInOnePlace(t *testing.T) {
 	c, err := read(t, "--dev", "--data-dir", "/d")
-	if err != nil || c.RunDir != "/d/run" || c.Listen[0] != "unix:///d/run/sfcd.sock" {
+	if err != nil || c.RunDir != "/d/run" || c.Listen[0] != "unix:///d/run/sfcd.sock" || c.temporary {
 		t.Errorf("got %+v, %v", c, err)
 	}
-	if c, err = read(t, "--dev"); err != nil || !strings.HasPrefix(c.DataDir, os.TempDir()) || !strings.HasPrefix(c.RunDir, c.DataDir) {
+	if c, err = read(t, "--dev"); err != nil || !strings.HasPrefix(c.DataDir, os.TempDir()) || !strings.HasPrefix(c.RunDir, c.DataDir) || !c.temporary {
 		t.Errorf("without a directory: %+v, %v", c, err)
 	}
 	if c, err = read(t, "--dev", "--listen", "unix:///x"); err != nil || c.Listen[0] != "unix:///x" {

@@ -47,9 +47,7 @@ of the binary that is installed now, without losing a packet.`,
 func settle(cmd *cobra.Command, flagged *config, file string) (*config, error) {
 	c := defaults()
 	if flagged.Dev {
-		if err := c.develop(); err != nil {
-			return nil, err
-		}
+		c.develop()
 	}
 	if file != "" || !flagged.Dev {
 		if err := c.load(file); err != nil {
@@ -74,6 +72,7 @@ func settle(cmd *cobra.Command, flagged *config, file string) (*config, error) {
 	if cmd.Flags().Changed("cores") {
 		c.Cores = flagged.Cores
 	}
+	c.temporary = c.Dev && c.DataDir == temporaryDir()
 	if c.Dev && cmd.Flags().Changed("data-dir") && !cmd.Flags().Changed("run-dir") {
 		c.RunDir = filepath.Join(c.DataDir, "run")
 	}
@@ -84,10 +83,14 @@ func settle(cmd *cobra.Command, flagged *config, file string) (*config, error) {
 }
 
 // develop sets what --dev changes.
-func (c *config) develop() error {
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("sfcd-dev-%d", os.Getpid()))
+func (c *config) develop() {
+	dir := temporaryDir()
 	c.DataDir, c.RunDir = dir, filepath.Join(dir, "run")
-	return nil
+}
+
+// temporaryDir is where --dev keeps its data when nothing else is said.
+func temporaryDir() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("sfcd-dev-%d", os.Getpid()))
 }
 
 func versionText() string {

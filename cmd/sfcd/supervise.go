@@ -46,6 +46,9 @@ func supervise(ctx context.Context, c *config) error {
 		return err
 	}
 	log.Info("sfcd starts", "version", versionText(), "pid", os.Getpid(), "listen", c.Listen, "data", c.DataDir)
+	if c.Dev && c.LogFormat == "text" {
+		fmt.Fprintf(os.Stderr, "sfcctl finds it with: export SFC_SERVER=%s\n", c.Listen[0])
+	}
 	var wg sync.WaitGroup
 	background, end := context.WithCancel(ctx)
 	wg.Go(func() { replaceOnHangup(background, k, binary, systemd, log) })
@@ -57,6 +60,9 @@ func supervise(ctx context.Context, c *config) error {
 		if path, ok := strings.CutPrefix(address, "unix://"); ok {
 			err = errors.Join(err, ignoreAbsent(os.Remove(path)))
 		}
+	}
+	if c.temporary {
+		err = errors.Join(err, os.RemoveAll(c.DataDir))
 	}
 	log.Info("sfcd ended")
 	return err
