@@ -84,6 +84,7 @@ var levels = map[string]int{
 
 	// Hosts and links around it.
 	"testbed/bench":    5,
+	"testbed/daemon":   5,
 	"testbed/abuse":    5,
 	"testbed/lab":      5,
 	"testbed/record":   5,
