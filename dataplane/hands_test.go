@@ -107,6 +107,16 @@ func (h *hands) flipped(bucket uint16, from, to int) {
 	}
 }
 
+// patient lets the flows that leave a worker wait for its TX rings for as long
+// as it takes; false when none do.
+func (h *hands) patient(worker int) bool {
+	t := h.set.workers[worker].moves.leaving
+	if t != nil && t.sending {
+		t.sendBy += uint64(time.Hour)
+	}
+	return t != nil && t.sending
+}
+
 // put lays a flow's next packet into a worker's RX ring, whoever its owner is.
 func (h *hands) put(s *source, back, worker int) {
 	h.t.Helper()

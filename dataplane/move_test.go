@@ -267,6 +267,7 @@ func TestMoveWaitsForTXRing(t *testing.T) {
 	h.send(s, 0, h.rnd)
 	for range 20 {
 		h.turn(0, 1)
+		h.patient(0)
 	}
 	open = true
 	if m := h.until(done, 0, 1); m.err != nil || m.Stuck {
