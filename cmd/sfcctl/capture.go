@@ -24,7 +24,8 @@ or until there are as many as -n says. Packets that a slow reader has no room fo
 are left out; their number is in the file.`,
 		Example: `  sfcctl capture edge --at firewall:out -f udp -w - | tshark -r -
   sfcctl capture edge --at drops -n 100 -w drops.pcapng`,
-		Args: needArgs(1, 1, "a chain"),
+		Args:              needArgs(1, 1, "a chain"),
+		ValidArgsFunction: completeNames(false, r.chainNames),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			c, err := r.dialTenant(cmd.Context())
 			if err != nil {

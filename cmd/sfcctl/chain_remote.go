@@ -136,10 +136,11 @@ func chainWrite(e env, verb, short, long, done string, write func(context.Contex
 func newChainGet(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "get NAME",
-		Short:   "Print a chain as the daemon has it, in JSON",
-		Example: "  sfcctl chain get edge",
-		Args:    needArgs(1, 1, "a chain"),
+		Use:               "get NAME",
+		Short:             "Print a chain as the daemon has it, in JSON",
+		Example:           "  sfcctl chain get edge",
+		Args:              needArgs(1, 1, "a chain"),
+		ValidArgsFunction: completeNames(false, r.chainNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dialTenant(cmd.Context())
 			if err != nil {
@@ -159,10 +160,11 @@ func newChainGet(e env) *cobra.Command {
 func newChainDescribe(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "describe NAME",
-		Short:   "Show a chain, how it runs, and why not if it does not",
-		Example: "  sfcctl chain describe edge",
-		Args:    needArgs(1, 1, "a chain"),
+		Use:               "describe NAME",
+		Short:             "Show a chain, how it runs, and why not if it does not",
+		Example:           "  sfcctl chain describe edge",
+		Args:              needArgs(1, 1, "a chain"),
+		ValidArgsFunction: completeNames(false, r.chainNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dialTenant(cmd.Context())
 			if err != nil {
@@ -247,10 +249,11 @@ func newChainList(e env) *cobra.Command {
 func newChainDelete(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "delete NAME...",
-		Short:   "Delete chains; their flows end",
-		Example: "  sfcctl chain delete edge",
-		Args:    needArgs(1, -1, "chains"),
+		Use:               "delete NAME...",
+		Short:             "Delete chains; their flows end",
+		Example:           "  sfcctl chain delete edge",
+		Args:              needArgs(1, -1, "chains"),
+		ValidArgsFunction: completeNames(true, r.chainNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dialTenant(cmd.Context())
 			if err != nil {
@@ -272,10 +275,11 @@ func newChainDrain(e env) *cobra.Command {
 	r := remote{e: e}
 	var undo bool
 	cmd := &cobra.Command{
-		Use:     "drain NAME",
-		Short:   "Let a chain take no new flows, until those that are there have ended",
-		Example: "  sfcctl chain drain edge\n  sfcctl chain drain edge --undo",
-		Args:    needArgs(1, 1, "a chain"),
+		Use:               "drain NAME",
+		Short:             "Let a chain take no new flows, until those that are there have ended",
+		Example:           "  sfcctl chain drain edge\n  sfcctl chain drain edge --undo",
+		Args:              needArgs(1, 1, "a chain"),
+		ValidArgsFunction: completeNames(false, r.chainNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dialTenant(cmd.Context())
 			if err != nil {

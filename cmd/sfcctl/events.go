@@ -29,6 +29,7 @@ func newEvents(e env) *cobra.Command {
 	f.BoolVar(&q.Follow, "follow", false, "go on with what comes, until interrupted")
 	f.StringVar(&q.Kind, "kind", "", "only log, fault, alarm, replaced, port, move, plane or control")
 	f.StringVar(&q.Chain, "chain", "", "only what concerns this chain")
+	completeValue(cmd, "chain", r.chainNames)
 	f.StringVar(&q.Function, "function", "", "only what concerns this function")
 	f.Uint64Var(&q.After, "after", 0, "only what has a higher number")
 	f.IntVar(&q.Limit, "limit", 0, "the latest so many (default: all that are kept)")
@@ -39,10 +40,11 @@ func newLogs(e env) *cobra.Command {
 	r := remote{e: e}
 	q := client.EventQuery{Kind: "log"}
 	cmd := &cobra.Command{
-		Use:     "logs FUNCTION",
-		Short:   "Read what a function logs",
-		Example: "  sfcctl logs firewall\n  sfcctl logs firewall --chain edge --follow",
-		Args:    needArgs(1, 1, "a function"),
+		Use:               "logs FUNCTION",
+		Short:             "Read what a function logs",
+		Example:           "  sfcctl logs firewall\n  sfcctl logs firewall --chain edge --follow",
+		Args:              needArgs(1, 1, "a function"),
+		ValidArgsFunction: completeNames(false, r.functionNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.Function = args[0]
 			return r.events(cmd, q, logLine)
@@ -53,6 +55,7 @@ func newLogs(e env) *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVar(&q.Follow, "follow", false, "go on with what comes, until interrupted")
 	f.StringVar(&q.Chain, "chain", "", "only in this chain")
+	completeValue(cmd, "chain", r.chainNames)
 	f.IntVar(&q.Limit, "limit", 0, "the latest so many lines (default: all that are kept)")
 	return cmd
 }

@@ -45,6 +45,7 @@ A filter is a tcpdump expression over addresses, protocol and ports.`,
 	r.jsonFlag(cmd)
 	f := cmd.Flags()
 	f.StringVar(&q.Chain, "chain", "", "flows of this chain only")
+	completeValue(cmd, "chain", r.chainNames)
 	f.StringVarP(&q.Filter, "filter", "f", "", "a tcpdump expression")
 	f.IntVar(&q.Limit, "limit", 100, "list so many at most")
 	return cmd

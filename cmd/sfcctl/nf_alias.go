@@ -66,7 +66,8 @@ With --if the alias is moved only if it stands for that version still.`,
 		Example: `  sfcctl nf alias set firewall prod=1.2.0
   sfcctl nf alias set firewall prod=1.3.0@10%
   sfcctl nf alias set firewall prod=1.3.0 --if 1.2.0`,
-		Args: needArgs(2, 2, "a function and ALIAS=VERSION"),
+		Args:              needArgs(2, 2, "a function and ALIAS=VERSION"),
+		ValidArgsFunction: completeNames(false, r.functionNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			alias, version, percent, err := parseAlias(args[1])
 			if err != nil {
@@ -114,10 +115,11 @@ func aliasText(s api.AliasSpec) string {
 func newAliasList(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "list [FUNCTION]",
-		Short:   "List aliases",
-		Example: "  sfcctl nf alias list",
-		Args:    needArgs(0, 1, "at most a function"),
+		Use:               "list [FUNCTION]",
+		Short:             "List aliases",
+		Example:           "  sfcctl nf alias list",
+		Args:              needArgs(0, 1, "at most a function"),
+		ValidArgsFunction: completeNames(false, r.functionNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dialTenant(cmd.Context())
 			if err != nil {
@@ -131,11 +133,7 @@ func newAliasList(e env) *cobra.Command {
 			w.row("FUNCTION", "ALIAS", "STANDS FOR", "BEFORE", "MOVED")
 			for i := range list.Items {
 				a := &list.Items[i]
-				before := ""
-				if len(a.Status.History) > 1 {
-					before = a.Status.History[1].Version
-				}
-				w.row(a.Spec.Function, a.Metadata.Name, aliasText(a.Spec), before, age(a.Metadata.UpdatedAt))
+				w.row(a.Spec.Function, a.Metadata.Name, aliasText(a.Spec), before(a), age(a.Metadata.UpdatedAt))
 			}
 			return w.flush()
 		},
@@ -143,6 +141,17 @@ func newAliasList(e env) *cobra.Command {
 	r.tenantFlag(cmd)
 	r.jsonFlag(cmd)
 	return cmd
+}
+
+// before is the version that an alias stood for before the one it stands for, which
+// is where a rollback goes when nothing is on trial.
+func before(a *api.Alias) string {
+	for _, h := range a.Status.History {
+		if h.Version != a.Spec.Version {
+			return h.Version
+		}
+	}
+	return ""
 }
 
 func newAliasRollback(e env) *cobra.Command {
@@ -165,11 +174,12 @@ stands for. Without a trial nothing is changed.`, (*client.Client).AbortAlias)
 func aliasMove(e env, verb, short, long string, move func(c *client.Client, ctx context.Context, tenant, function, alias, resourceVersion string) (*api.Alias, error)) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     verb + " FUNCTION ALIAS",
-		Short:   short,
-		Long:    long,
-		Example: "  sfcctl nf alias " + verb + " firewall prod",
-		Args:    needArgs(2, 2, "a function and an alias"),
+		Use:               verb + " FUNCTION ALIAS",
+		Short:             short,
+		Long:              long,
+		Example:           "  sfcctl nf alias " + verb + " firewall prod",
+		Args:              needArgs(2, 2, "a function and an alias"),
+		ValidArgsFunction: completeNames(false, r.functionNames, r.aliasNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dialTenant(cmd.Context())
 			if err != nil {
@@ -190,10 +200,11 @@ func aliasMove(e env, verb, short, long string, move func(c *client.Client, ctx 
 func newAliasDelete(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "delete FUNCTION ALIAS",
-		Short:   "Delete an alias that no chain uses",
-		Example: "  sfcctl nf alias delete firewall old",
-		Args:    needArgs(2, 2, "a function and an alias"),
+		Use:               "delete FUNCTION ALIAS",
+		Short:             "Delete an alias that no chain uses",
+		Example:           "  sfcctl nf alias delete firewall old",
+		Args:              needArgs(2, 2, "a function and an alias"),
+		ValidArgsFunction: completeNames(false, r.functionNames, r.aliasNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if strings.Contains(args[1], "=") {
 				return &usageError{errors.New("give the alias alone, without a version"), cmd.CommandPath()}

@@ -145,10 +145,11 @@ func signModule(wasm []byte, key, signature string) (*sign.Signature, error) {
 func newNFList(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "list [FUNCTION]",
-		Short:   "List the versions that are stored",
-		Example: "  sfcctl nf list\n  sfcctl nf list firewall",
-		Args:    needArgs(0, 1, "at most a function"),
+		Use:               "list [FUNCTION]",
+		Short:             "List the versions that are stored",
+		Example:           "  sfcctl nf list\n  sfcctl nf list firewall",
+		Args:              needArgs(0, 1, "at most a function"),
+		ValidArgsFunction: completeNames(false, r.functionNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dialTenant(cmd.Context())
 			if err != nil {
@@ -199,10 +200,11 @@ func newNFGet(e env) *cobra.Command {
 	r := remote{e: e}
 	var out string
 	cmd := &cobra.Command{
-		Use:     "get FUNCTION@VERSION",
-		Short:   "Show what is known of a version, or download it",
-		Example: "  sfcctl nf get firewall@1.2.0\n  sfcctl nf get firewall@1.2.0 --out firewall.wasm",
-		Args:    needArgs(1, 1, "a version of a function"),
+		Use:               "get FUNCTION@VERSION",
+		Short:             "Show what is known of a version, or download it",
+		Example:           "  sfcctl nf get firewall@1.2.0\n  sfcctl nf get firewall@1.2.0 --out firewall.wasm",
+		Args:              needArgs(1, 1, "a version of a function"),
+		ValidArgsFunction: completeNames(false, r.versionNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			function, version, err := splitVersion(args[0])
 			if err != nil {
@@ -254,10 +256,11 @@ func download(cmd *cobra.Command, c *client.Client, tenant string, f *api.Functi
 func newNFDelete(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "delete FUNCTION@VERSION",
-		Short:   "Delete a version that no alias and no chain uses",
-		Example: "  sfcctl nf delete firewall@1.0.0",
-		Args:    needArgs(1, 1, "a version of a function"),
+		Use:               "delete FUNCTION@VERSION",
+		Short:             "Delete a version that no alias and no chain uses",
+		Example:           "  sfcctl nf delete firewall@1.0.0",
+		Args:              needArgs(1, 1, "a version of a function"),
+		ValidArgsFunction: completeNames(false, r.versionNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			function, version, err := splitVersion(args[0])
 			if err != nil {

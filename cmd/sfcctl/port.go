@@ -90,10 +90,11 @@ An interface that is the only way to the host is refused unless --force is given
 func newPortDetach(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "detach PORT...",
-		Short:   "Take ports away from chains; the interfaces are as before",
-		Example: "  sfcctl port detach eth1 eth2",
-		Args:    needArgs(1, -1, "ports"),
+		Use:               "detach PORT...",
+		Short:             "Take ports away from chains; the interfaces are as before",
+		Example:           "  sfcctl port detach eth1 eth2",
+		Args:              needArgs(1, -1, "ports"),
+		ValidArgsFunction: completeNames(true, r.portNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dial()
 			if err != nil {
@@ -146,10 +147,11 @@ func newPortList(e env) *cobra.Command {
 func newPortDescribe(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "describe PORT",
-		Short:   "Show a port, what its driver can, and what was changed on it",
-		Example: "  sfcctl port describe eth1",
-		Args:    needArgs(1, 1, "a port"),
+		Use:               "describe PORT",
+		Short:             "Show a port, what its driver can, and what was changed on it",
+		Example:           "  sfcctl port describe eth1",
+		Args:              needArgs(1, 1, "a port"),
+		ValidArgsFunction: completeNames(false, r.portNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dial()
 			if err != nil {

@@ -33,6 +33,7 @@ func (r *remote) serverFlag(cmd *cobra.Command) {
 func (r *remote) tenantFlag(cmd *cobra.Command) {
 	r.serverFlag(cmd)
 	cmd.Flags().StringVar(&r.tenant, "tenant", "", "tenant (default: SFC_TENANT, else the token's, else the only one there is)")
+	completeValue(cmd, "tenant", r.tenantNames)
 }
 
 // jsonFlag lets a command print JSON.

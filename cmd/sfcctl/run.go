@@ -49,6 +49,20 @@ func isTerminal(w io.Writer) bool {
 	return err == nil
 }
 
+// terminalSize returns the rows and columns of a terminal, 0 where they are not
+// known.
+func terminalSize(w io.Writer) (rows, columns int) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0, 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, 0
+	}
+	return int(size.Row), int(size.Col)
+}
+
 // untilSignal returns a context that ends with the first SIGINT, SIGTERM or,
 // unless nohup had it ignored, SIGHUP, so that commands can clean up and say
 // how far they came. A second signal ends the process at once.

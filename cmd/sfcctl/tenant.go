@@ -76,10 +76,11 @@ func newTenantUpdate(e env) *cobra.Command {
 	r := remote{e: e}
 	var spec api.TenantSpec
 	cmd := &cobra.Command{
-		Use:     "update NAME",
-		Short:   "Change what a tenant may use; what is not named stays",
-		Example: "  sfcctl tenant update acme --cpu 25%",
-		Args:    needArgs(1, 1, "the tenant's name"),
+		Use:               "update NAME",
+		Short:             "Change what a tenant may use; what is not named stays",
+		Example:           "  sfcctl tenant update acme --cpu 25%",
+		Args:              needArgs(1, 1, "the tenant's name"),
+		ValidArgsFunction: completeNames(false, r.tenantNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dial()
 			if err != nil {
@@ -112,10 +113,11 @@ func newTenantUpdate(e env) *cobra.Command {
 func newTenantGet(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "get NAME",
-		Short:   "Show a tenant",
-		Example: "  sfcctl tenant get acme",
-		Args:    needArgs(1, 1, "the tenant's name"),
+		Use:               "get NAME",
+		Short:             "Show a tenant",
+		Example:           "  sfcctl tenant get acme",
+		Args:              needArgs(1, 1, "the tenant's name"),
+		ValidArgsFunction: completeNames(false, r.tenantNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dial()
 			if err != nil {
@@ -196,10 +198,11 @@ func yesNo(b bool) string {
 func newTenantDelete(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "delete NAME",
-		Short:   "Delete a tenant that has no chains, with its functions and tokens",
-		Example: "  sfcctl tenant delete acme",
-		Args:    needArgs(1, 1, "the tenant's name"),
+		Use:               "delete NAME",
+		Short:             "Delete a tenant that has no chains, with its functions and tokens",
+		Example:           "  sfcctl tenant delete acme",
+		Args:              needArgs(1, 1, "the tenant's name"),
+		ValidArgsFunction: completeNames(false, r.tenantNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dial()
 			if err != nil {

@@ -47,10 +47,11 @@ func newTokenCreate(e env) *cobra.Command {
 	var role, name string
 	var expires time.Duration
 	cmd := &cobra.Command{
-		Use:     "create TENANT",
-		Short:   "Make a token and print its secret, once",
-		Example: "  sfcctl tenant token create acme --role deployer --name ci --expires 720h",
-		Args:    needArgs(0, 1, "the tenant's name"),
+		Use:               "create TENANT",
+		Short:             "Make a token and print its secret, once",
+		Example:           "  sfcctl tenant token create acme --role deployer --name ci --expires 720h",
+		Args:              needArgs(0, 1, "the tenant's name"),
+		ValidArgsFunction: completeNames(false, r.tenantNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tenant, _, err := tokenScope(host, args, 0, "TENANT, or --host")
 			if err != nil {
@@ -91,10 +92,11 @@ func newTokenList(e env) *cobra.Command {
 	r := remote{e: e}
 	var host bool
 	cmd := &cobra.Command{
-		Use:     "list TENANT",
-		Short:   "List tokens",
-		Example: "  sfcctl tenant token list acme",
-		Args:    needArgs(0, 1, "the tenant's name"),
+		Use:               "list TENANT",
+		Short:             "List tokens",
+		Example:           "  sfcctl tenant token list acme",
+		Args:              needArgs(0, 1, "the tenant's name"),
+		ValidArgsFunction: completeNames(false, r.tenantNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tenant, _, err := tokenScope(host, args, 0, "TENANT, or --host")
 			if err != nil {
@@ -128,10 +130,11 @@ func newTokenRotate(e env) *cobra.Command {
 	var host bool
 	var overlap, expires time.Duration
 	cmd := &cobra.Command{
-		Use:     "rotate TENANT NAME",
-		Short:   "Replace a token's secret and print the new one, once",
-		Example: "  sfcctl tenant token rotate acme ci --overlap 1h",
-		Args:    needArgs(1, 2, "the tenant's name and the token's"),
+		Use:               "rotate TENANT NAME",
+		Short:             "Replace a token's secret and print the new one, once",
+		Example:           "  sfcctl tenant token rotate acme ci --overlap 1h",
+		Args:              needArgs(1, 2, "the tenant's name and the token's"),
+		ValidArgsFunction: completeNames(false, r.tenantNames, r.tokenNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tenant, rest, err := tokenScope(host, args, 1, "TENANT NAME, or NAME with --host")
 			if err != nil {
@@ -165,10 +168,11 @@ func newTokenDelete(e env) *cobra.Command {
 	r := remote{e: e}
 	var host bool
 	cmd := &cobra.Command{
-		Use:     "delete TENANT NAME",
-		Short:   "Delete a token; it is good no longer",
-		Example: "  sfcctl tenant token delete acme ci",
-		Args:    needArgs(1, 2, "the tenant's name and the token's"),
+		Use:               "delete TENANT NAME",
+		Short:             "Delete a token; it is good no longer",
+		Example:           "  sfcctl tenant token delete acme ci",
+		Args:              needArgs(1, 2, "the tenant's name and the token's"),
+		ValidArgsFunction: completeNames(false, r.tenantNames, r.tokenNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tenant, rest, err := tokenScope(host, args, 1, "TENANT NAME, or NAME with --host")
 			if err != nil {
@@ -201,10 +205,11 @@ func newKeyAdd(e env) *cobra.Command {
 	r := remote{e: e}
 	var file string
 	cmd := &cobra.Command{
-		Use:     "add TENANT NAME",
-		Short:   "Trust a public key",
-		Example: "  sfcctl tenant key add acme release --file release.pub",
-		Args:    needArgs(2, 2, "the tenant's name and the key's"),
+		Use:               "add TENANT NAME",
+		Short:             "Trust a public key",
+		Example:           "  sfcctl tenant key add acme release --file release.pub",
+		Args:              needArgs(2, 2, "the tenant's name and the key's"),
+		ValidArgsFunction: completeNames(false, r.tenantNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := readSmall(file)
 			if err != nil {
@@ -235,10 +240,11 @@ func newKeyAdd(e env) *cobra.Command {
 func newKeyList(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "list TENANT",
-		Short:   "List keys",
-		Example: "  sfcctl tenant key list acme",
-		Args:    needArgs(1, 1, "the tenant's name"),
+		Use:               "list TENANT",
+		Short:             "List keys",
+		Example:           "  sfcctl tenant key list acme",
+		Args:              needArgs(1, 1, "the tenant's name"),
+		ValidArgsFunction: completeNames(false, r.tenantNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dial()
 			if err != nil {
@@ -265,10 +271,11 @@ func newKeyList(e env) *cobra.Command {
 func newKeyDelete(e env) *cobra.Command {
 	r := remote{e: e}
 	cmd := &cobra.Command{
-		Use:     "delete TENANT NAME",
-		Short:   "Trust a key no longer; functions that it signed count as unsigned",
-		Example: "  sfcctl tenant key delete acme release",
-		Args:    needArgs(2, 2, "the tenant's name and the key's"),
+		Use:               "delete TENANT NAME",
+		Short:             "Trust a key no longer; functions that it signed count as unsigned",
+		Example:           "  sfcctl tenant key delete acme release",
+		Args:              needArgs(2, 2, "the tenant's name and the key's"),
+		ValidArgsFunction: completeNames(false, r.tenantNames, r.keyNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dial()
 			if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -12,57 +13,82 @@ import (
 	"sfc/ctrl/client"
 )
 
+// topLimit is how many chains are shown where no terminal says what fits.
+const topLimit = 50
+
+// topView says what of an account is shown.
+type topView struct {
+	every time.Duration
+	count int // tables; 0: no end
+	sort  string
+	limit int // chains; 0: what fits
+	all   bool
+}
+
 func newTop(e env) *cobra.Command {
 	r := remote{e: e}
-	var every time.Duration
-	var count int
+	var v topView
 	cmd := &cobra.Command{
 		Use:   "top",
 		Short: "Watch workers, chains and functions",
 		Long: `Shows packets, drops by reason, time per packet, latency, flows and load, again and
 again: on a terminal in place, else one table below the other. Tenants see their
-own chains. It ends when it is interrupted, or after as many tables as -n says.`,
+own chains. It ends when it is interrupted, or after as many tables as -n says.
+
+The busiest chains come first, as many as fit on the terminal, and 50 elsewhere.`,
 		Example: `  sfcctl top
+  sfcctl top --sort drops --limit 5
   sfcctl top --interval 5s -n 3
   sfcctl top --json -n 1`,
 		Args: needArgs(0, 0, "only flags"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var err error
-			switch {
-			case every < 100*time.Millisecond || every > time.Hour:
-				err = fmt.Errorf("--interval %v: want 100ms to 1h", every)
-			case count < 0:
-				err = fmt.Errorf("-n %d: give a number of tables, or 0 for no end", count)
-			}
-			if err != nil {
+			if err := v.check(); err != nil {
 				return &usageError{err, cmd.CommandPath()}
 			}
 			c, err := r.dialScope(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return r.top(cmd, c, every, count)
+			return r.top(cmd.Context(), c, v)
 		},
 	}
 	r.tenantFlag(cmd)
 	r.jsonFlag(cmd)
 	f := cmd.Flags()
-	f.DurationVar(&every, "interval", time.Second, "time between two tables")
-	f.IntVarP(&count, "count", "n", 0, "end after so many tables; 0: when interrupted")
+	f.DurationVar(&v.every, "interval", time.Second, "time between two tables")
+	f.IntVarP(&v.count, "count", "n", 0, "end after so many tables; 0: when interrupted")
+	f.StringVar(&v.sort, "sort", "packets", "what decides which chains come first: "+strings.Join(topOrders, ", "))
+	f.IntVar(&v.limit, "limit", 0, "chains at most (default: what fits on the terminal, else 50)")
+	f.BoolVar(&v.all, "all", false, "all chains")
+	cmd.MarkFlagsMutuallyExclusive("limit", "all")
+	completeFlag(cmd, "sort", cobra.FixedCompletions(topOrders, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-func (r *remote) top(cmd *cobra.Command, c *client.Client, every time.Duration, count int) error {
-	ctx, e := cmd.Context(), r.e
+func (v *topView) check() error {
+	switch {
+	case v.every < 100*time.Millisecond || v.every > time.Hour:
+		return fmt.Errorf("--interval %v: want 100ms to 1h", v.every)
+	case v.count < 0:
+		return fmt.Errorf("-n %d: give a number of tables, or 0 for no end", v.count)
+	case v.limit < 0:
+		return fmt.Errorf("--limit %d: give a number of chains", v.limit)
+	case topLess(v.sort) == nil:
+		return fmt.Errorf("--sort %q: want %s", v.sort, strings.Join(topOrders, ", "))
+	}
+	return nil
+}
+
+func (r *remote) top(ctx context.Context, c *client.Client, v topView) error {
 	before, err := c.Stats(ctx, r.tenant)
 	if err != nil {
 		return err
 	}
-	for n := 0; count == 0 || n < count; n++ {
+	for n := 0; v.count == 0 || n < v.count; n++ {
 		select {
 		case <-ctx.Done():
 			return nil // that is how one leaves
-		case <-time.After(every):
+		case <-time.After(v.every):
 		}
 		now, err := c.Stats(ctx, r.tenant)
 		if err != nil {
@@ -71,22 +97,7 @@ func (r *remote) top(cmd *cobra.Command, c *client.Client, every time.Duration, 
 			}
 			return err
 		}
-		if r.json {
-			if err := printJSON(e.stdout, now); err != nil {
-				return err
-			}
-			continue
-		}
-		var b strings.Builder
-		if e.isTerminal(e.stdout) {
-			b.WriteString("\x1b[H\x1b[J") // home, and clear what is below
-		} else if n > 0 {
-			b.WriteString("\n")
-		}
-		if err := printTop(&b, now, before); err != nil {
-			return err
-		}
-		if _, err := io.WriteString(e.stdout, b.String()); err != nil {
+		if err := r.showTop(now, before, v, n == 0); err != nil {
 			return err
 		}
 		before = now
@@ -94,98 +105,47 @@ func (r *remote) top(cmd *cobra.Command, c *client.Client, every time.Duration, 
 	return nil
 }
 
-// printTop prints the rates between two accounts.
-func printTop(w io.Writer, now, before *api.Stats) error {
-	c := counts{seconds: max(now.Time.Sub(before.Time).Seconds(), 0.001)}
-	t := newTable(w)
-	if len(now.Workers) > 0 {
-		t.row("WORKER", "CORE", "LOAD", "RECEIVED", "SENT", "PASSED", "DROPPED", "HANDED ON", "HELD", "ENGINE'S DROPS")
+// showTop shows one table.
+func (r *remote) showTop(now, before *api.Stats, v topView, first bool) error {
+	e := r.e
+	if r.json {
+		return printJSON(e.stdout, now)
 	}
-	for i, n := range now.Workers {
-		var b api.WorkerStats
-		if i < len(before.Workers) {
-			b = before.Workers[i]
-		}
-		core := fmt.Sprint(n.Core)
-		if n.Core < 0 {
-			core = ""
-		}
-		t.row(i, core, fmt.Sprintf("%.0f%%", float64(n.BusyNs-min(b.BusyNs, n.BusyNs))/1e7/c.seconds), c.of(n.Received, b.Received), c.of(n.Sent, b.Sent),
-			c.of(n.Passed, b.Passed), c.of(n.Dropped, b.Dropped), c.of(n.HandedOut, b.HandedOut), c.of(n.Held, b.Held), c.list(n.Drops, b.Drops))
+	rows, columns := 0, 0
+	if e.isTerminal(e.stdout) {
+		rows, columns = terminalSize(e.stdout)
 	}
-	if len(now.Ports) > 0 {
-		t.line("")
-		t.row("PORT", "FRAMES", "TO WORKERS", "PASSED", "FORWARDED", "DROPS")
+	var b strings.Builder
+	if err := printTop(&b, now, before, v, rows); err != nil {
+		return err
 	}
-	for i, n := range now.Ports {
-		var b api.PortStats
-		if i < len(before.Ports) && before.Ports[i].Name == n.Name {
-			b = before.Ports[i]
-		}
-		t.row(n.Name, c.of(n.Frames, b.Frames), c.of(n.Redirected, b.Redirected), c.of(n.Passed, b.Passed), c.of(n.Forwarded, b.Forwarded), c.list(n.Drops, b.Drops))
+	text := b.String()
+	switch {
+	case e.isTerminal(e.stdout):
+		text = screen(text, rows, columns)
+	case !first:
+		text = "\n" + text
 	}
-	old := map[string]*api.ChainStats{}
-	for i := range before.Chains {
-		old[before.Chains[i].Tenant+"/"+before.Chains[i].Name] = &before.Chains[i]
-	}
-	t.line("")
-	t.row("CHAIN", "PACKETS", "BYTES", "SENT", "PASSED", "FLOWS", "P50", "P99", "DROPS")
-	for i := range now.Chains {
-		n := &now.Chains[i]
-		b := old[n.Tenant+"/"+n.Name]
-		if b == nil {
-			b = &api.ChainStats{}
-		}
-		t.row(n.Tenant+"/"+n.Name, c.of(n.Packets, b.Packets), c.of(n.Bytes, b.Bytes), c.of(n.Sent, b.Sent), c.of(n.Passed, b.Passed),
-			fmt.Sprintf("%d of %d", n.Flows, n.MaxFlows), us(n.Latency.P50), us(n.Latency.P99), c.list(n.Drops, b.Drops))
-	}
-	t.line("")
-	t.row("CHAIN", "FUNCTION", "VERSION", "STATE", "PACKETS", "NS/PACKET", "BURST P50", "BURST P99", "FAULTS", "DROPS")
-	for i := range now.Chains {
-		n := &now.Chains[i]
-		b := old[n.Tenant+"/"+n.Name]
-		for k := range n.Functions {
-			f := &n.Functions[k]
-			var was api.ChainFunctionStats
-			if b != nil && k < len(b.Functions) && b.Functions[k].Name == f.Name {
-				was = b.Functions[k]
-			}
-			t.row(n.Tenant+"/"+n.Name, f.Name, f.Version, f.State, c.of(f.Packets, was.Packets), fmt.Sprintf("%.1f", f.NsPerPacket),
-				us(f.Latency.P50), us(f.Latency.P99), f.Traps+f.Overruns, c.list(f.Drops, was.Drops))
-			if y := f.Canary; y != nil {
-				if was.Canary == nil || was.Canary.Code != y.Code {
-					was.Canary = &api.CanaryStats{}
-				}
-				t.row("", f.Name, y.Version, fmt.Sprintf("canary %d%%", y.Percent), c.of(y.Packets, was.Canary.Packets), fmt.Sprintf("%.1f", y.NsPerPacket),
-					us(y.Latency.P50), us(y.Latency.P99), "", "")
-			}
-		}
-	}
-	printTenantTop(t, c, now, before)
-	return t.flush()
+	_, err := io.WriteString(e.stdout, text)
+	return err
 }
 
-func printTenantTop(t *table, c counts, now, before *api.Stats) {
-	if len(now.Tenants) == 0 {
-		return
+// screen puts text in the place of what a terminal shows: lines that are too long
+// would go on below, and too many would push the first ones out, so both are cut.
+// Rows and columns of 0 are not known.
+func screen(text string, rows, columns int) string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if rows > 1 && len(lines) > rows-1 { // the cursor needs one
+		lines = lines[:rows-1]
 	}
-	old := map[string]api.TenantStats{}
-	for _, b := range before.Tenants {
-		old[b.Name] = b
+	var b strings.Builder
+	b.WriteString("\x1b[H") // to the upper left
+	for _, l := range lines {
+		if runes := []rune(l); columns > 0 && len(runes) > columns {
+			l = string(runes[:columns])
+		}
+		b.WriteString(l + "\x1b[K\n") // clear the rest of the line
 	}
-	t.line("")
-	t.row("TENANT", "TIME", "GUARANTEED", "OVER SHARE", "FLOWS", "MEMORY")
-	for _, n := range now.Tenants {
-		b := old[n.Name]
-		t.row(n.Name, fmt.Sprintf("%.1f%%", float64(n.BusyNs-min(b.BusyNs, n.BusyNs))/1e7/c.seconds), n.Share, c.of(n.OverShare, b.OverShare),
-			n.Flows, api.Bytes(n.MemoryBytes).String())
-	}
-}
-
-// us prints ns as microseconds; nothing for 0.
-func us(ns uint64) string {
-	if ns == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%.1fus", float64(ns)/1e3)
+	b.WriteString("\x1b[J") // and all that is below
+	return b.String()
 }

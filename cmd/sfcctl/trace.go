@@ -24,8 +24,9 @@ func newTrace(e env) *cobra.Command {
 		Long: `Waits for packets that match the filter and shows the way of each: what every
 function decided, which bytes it changed, and how long it took, which is its time
 for the burst divided by the burst's packets.`,
-		Example: "  sfcctl trace edge -f 'host 10.0.0.1 and tcp port 80' -n 10",
-		Args:    needArgs(1, 1, "a chain"),
+		Example:           "  sfcctl trace edge -f 'host 10.0.0.1 and tcp port 80' -n 10",
+		Args:              needArgs(1, 1, "a chain"),
+		ValidArgsFunction: completeNames(false, r.chainNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.dialTenant(cmd.Context())
 			if err != nil {

@@ -43,6 +43,9 @@ type Options struct {
 	// looked at from time to time.
 	Changed  <-chan struct{}
 	Compiler reconcile.Compiler
+	// Port finds the interface of a port, as reconcile.Options have it. Nil: it
+	// is looked for on the host, and what chains must not use is refused.
+	Port func(ctx context.Context, p *api.Port) (iface string, capabilities *api.PortCapabilities, err error)
 	// Groups are those of the host whose members the unix socket lets in.
 	Groups map[uint32]server.Grant
 	// Traces is the URL of an OpenTelemetry collector; empty: none.
@@ -69,6 +72,9 @@ const closeTimeout = 5 * time.Second
 func Run(ctx context.Context, opts Options, ready func() error) (err error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Port == nil {
+		opts.Port = hostPort
 	}
 	stopTraces, err := observe.Tracing(ctx, opts.Traces, opts.Version)
 	if err != nil {
@@ -108,7 +114,7 @@ func Run(ctx context.Context, opts Options, ready func() error) (err error) {
 		err = errors.Join(err, srv.Close(closing))
 	}()
 	rec, err = reconcile.New(reconcile.Options{
-		Store: st, Plane: tracedPlane{opts.Plane}, Compiler: tracedCompiler{opts.Compiler}, Port: hostPort, Event: srv.Publish, Changed: opts.Changed,
+		Store: st, Plane: tracedPlane{opts.Plane}, Compiler: tracedCompiler{opts.Compiler}, Port: opts.Port, Event: srv.Publish, Changed: opts.Changed,
 		Space: func(ctx context.Context, t *api.Tenant) (*store.Space, error) {
 			return st.Tenant(ctx, t.Metadata.Name, server.StoreLimits(t.Spec))
 		},
