@@ -67,6 +67,7 @@ func (d *Dataplane) Apply(_ context.Context, want plane.Desired) (plane.Observed
 		return d.observe(), err
 	}
 	err = d.retire(list, leaving)
+	d.answer()
 	d.endTrials(list)
 	d.replaceVersions(list)
 	d.startTrials(list)

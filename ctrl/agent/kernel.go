@@ -1,12 +1,15 @@
 package agent
 
 import (
+	"net/netip"
+
 	"sfc/bpf"
 	"sfc/ctrl/plane"
 	"sfc/dataplane"
 	"sfc/dataplane/arena"
 	"sfc/dataplane/classify"
 	"sfc/dataplane/packet"
+	"sfc/dataplane/route"
 	"sfc/dataplane/xsk"
 )
 
@@ -31,6 +34,17 @@ type Kernel interface {
 	// ClosePort detaches a port and closes its ends, which no worker has any
 	// more.
 	ClosePort(index int) error
+	// Answer makes the kernel answer ARP and neighbour discovery for exactly
+	// these prefixes on a port, besides its own addresses, until the port is
+	// closed. refused says of those that it must not answer for why, at the same
+	// place; it is nil when there are none.
+	Answer(index int, prefixes []netip.Prefix) (refused []error, err error)
+	// Routes follows the routes of the ports' namespace, without ports at first.
+	// Who called it closes it.
+	Routes() (*route.Table, error)
+	// Watch has changed called when an interface of that namespace has come,
+	// gone or changed, until done is closed. The error is for what never began.
+	Watch(done <-chan struct{}, changed func()) error
 	// Stack is where packets for the kernel's stack go; nil: there is none.
 	Stack() dataplane.Stack
 	// Close gives back what this process has of it.
@@ -84,6 +98,8 @@ type PortLink interface {
 	// Ends are a worker's: by the first it sends and receives, from the others
 	// it only receives.
 	Ends(worker int) []dataplane.Port
+	// Ifindex is the index of its interface.
+	Ifindex() int
 	// Status says how the port is. Anyone may call it.
 	Status() plane.PortStatus
 	// Counters is what the steering program counted. Anyone may call it.

@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
 
 	"sfc/bpf"
 	"sfc/ctrl/plane"
 	"sfc/dataplane"
 	"sfc/dataplane/classify"
 	"sfc/dataplane/ethtool"
+	"sfc/dataplane/route"
 	"sfc/dataplane/xsk"
 )
 
@@ -24,6 +28,8 @@ type localKernel struct {
 	stack   *dataplane.Tap // nil without one
 	handles []*xsk.Handle  // of all ports
 	links   [classify.MaxPorts]*localLink
+	answers *route.Proxies // nil before the first Answer
+	asked   [classify.MaxPorts]bool
 }
 
 // LocalKernel returns the kernel's half for a process with privileges: root, in
@@ -169,7 +175,36 @@ func (k *localKernel) ClosePort(index int) error {
 	k.links[index] = nil
 	k.ownAddresses()
 	err := k.steer.RemovePort(index)
+	if k.asked[index] {
+		k.asked[index] = false
+		if e := k.answers.Set(l.nic.Index, nil); !errors.Is(e, unix.ENODEV) { // else they went with the interface
+			err = errors.Join(err, e)
+		}
+	}
 	return errors.Join(err, k.in(l.close))
+}
+
+func (k *localKernel) Answer(index int, prefixes []netip.Prefix) (refused []error, err error) {
+	l := k.links[index]
+	if l == nil {
+		return nil, fmt.Errorf("answer on port %d: %w", index, bpf.ErrNoPort)
+	}
+	if k.answers == nil {
+		if err := k.in(func() error { k.answers, err = route.OpenProxies(); return err }); err != nil {
+			return nil, err
+		}
+	}
+	k.asked[index] = true
+	return nil, k.answers.Set(l.nic.Index, prefixes)
+}
+
+func (k *localKernel) Routes() (t *route.Table, err error) {
+	err = k.in(func() error { t, err = route.Open(nil, route.Options{}); return err })
+	return t, err
+}
+
+func (k *localKernel) Watch(done <-chan struct{}, changed func()) error {
+	return watchLinks(k.in, done, changed)
 }
 
 func (k *localKernel) Close() (err error) {
@@ -177,6 +212,9 @@ func (k *localKernel) Close() (err error) {
 		if l != nil {
 			err = errors.Join(err, k.ClosePort(i))
 		}
+	}
+	if k.answers != nil {
+		k.answers.Close()
 	}
 	if k.stack != nil {
 		err = errors.Join(err, k.stack.Close())
@@ -242,6 +280,8 @@ func (l *localLink) close() (err error) {
 }
 
 func (l *localLink) Ends(worker int) []dataplane.Port { return l.sockets.of(worker, l.queues) }
+
+func (l *localLink) Ifindex() int { return l.nic.Index }
 
 func (l *localLink) Counters() (bpf.Counters, error) { return l.k.steer.Counters(l.index) }
 

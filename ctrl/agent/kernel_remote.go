@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"sfc/dataplane"
 	"sfc/dataplane/arena"
 	"sfc/dataplane/keep"
+	"sfc/dataplane/route"
 	"sfc/dataplane/xsk"
 )
 
@@ -265,6 +267,43 @@ func (k *remoteKernel) ClosePort(index int) error {
 	return errors.Join(err, k.view.RemovePort(index), l.close())
 }
 
+func (k *remoteKernel) Answer(index int, prefixes []netip.Prefix) (refused []error, err error) {
+	done, err := ask[kernelipc.Answered](k, kernelipc.MethodAnswer, kernelipc.Answer{Port: index, Prefixes: prefixes})
+	if err != nil {
+		return nil, err
+	}
+	for i, why := range done.Refused {
+		if why != "" && i < len(prefixes) {
+			if refused == nil {
+				refused = make([]error, len(prefixes))
+			}
+			refused[i] = errors.New(why)
+		}
+	}
+	return refused, nil
+}
+
+// lookFor bounds how long the table of routes waits for the supervisor: it asks
+// again, and while it waits it does not see routes change.
+const lookFor = 200 * time.Millisecond
+
+func (k *remoteKernel) Routes() (*route.Table, error) {
+	return route.Open(nil, route.Options{Use: func(list []route.Neighbour) error {
+		r := kernelipc.Neighbours{List: make([]kernelipc.Neighbour, len(list))}
+		for i, n := range list {
+			r.List[i] = kernelipc.Neighbour(n)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), lookFor)
+		defer cancel()
+		_, err := child.Call[kernelipc.None](ctx, k.p, kernelipc.MethodNeighbours, r)
+		return err
+	}})
+}
+
+func (k *remoteKernel) Watch(done <-chan struct{}, changed func()) error {
+	return watchLinks(func(f func() error) error { return f() }, done, changed)
+}
+
 // Close leaves everything to the supervisor, for who comes next.
 func (k *remoteKernel) Close() (err error) {
 	if k.umem != nil {
@@ -358,6 +397,8 @@ func (l *remoteLink) close() error {
 }
 
 func (l *remoteLink) Ends(worker int) []dataplane.Port { return l.sockets.of(worker, l.port.Queues) }
+
+func (l *remoteLink) Ifindex() int { return l.port.Ifindex }
 
 func (l *remoteLink) Counters() (bpf.Counters, error) { return l.k.view.Counters(l.port.Index) }
 

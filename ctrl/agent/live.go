@@ -65,6 +65,8 @@ type liveChain struct {
 	want    plane.Chain
 	run     *running // nil: it does not run
 	problem *problem // why run is not what is wanted
+	// unanswered says why nobody answers for addresses that run stands for.
+	unanswered string
 	// back is what was wanted when its versions went back: they are not tried
 	// again until something else is wanted.
 	back *plane.Chain

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"sfc/dataplane/classify"
 	"sfc/dataplane/packet"
 	"sfc/dataplane/ring"
+	"sfc/dataplane/route"
 	"sfc/dataplane/steer"
 )
 
@@ -84,6 +86,10 @@ func (k *inMemory) ClosePort(index int) error { k.links[index] = nil; return nil
 func (k *inMemory) Stack() dataplane.Stack    { return nil }
 func (k *inMemory) Close() error              { return nil }
 
+func (k *inMemory) Answer(int, []netip.Prefix) ([]error, error) { return nil, nil }
+func (k *inMemory) Routes() (*route.Table, error)               { return route.Open(nil, route.Options{}) }
+func (k *inMemory) Watch(<-chan struct{}, func()) error         { return nil }
+
 // offer has a frame come in on a port; false when nothing claims it, or its
 // worker has no room.
 func (k *inMemory) offer(port int, frame []byte) bool {
@@ -132,7 +138,9 @@ type memLink struct {
 }
 
 func (l *memLink) Ends(worker int) []dataplane.Port { return []dataplane.Port{l.ends[worker]} }
-func (l *memLink) Status() plane.PortStatus         { return plane.PortStatus{Up: true, Attach: "memory"} }
+func (l *memLink) Ifindex() int                     { return 0 }
+
+func (l *memLink) Status() plane.PortStatus { return plane.PortStatus{Up: true, Attach: "memory"} }
 func (l *memLink) Counters() (bpf.Counters, error) {
 	return bpf.Counters{Redirected: l.offered.Load()}, nil
 }

@@ -58,6 +58,9 @@ func (d *Dataplane) status(c *liveChain) plane.ChainStatus {
 	if !s.Active && s.Reason == "" {
 		s.Reason, s.Message = "PortDown", "a port that it takes packets in from, or sends them out by, is not open"
 	}
+	if c.unanswered != "" && s.Reason == "" {
+		s.Reason, s.Message = reasonAddress, c.unanswered
+	}
 	for i := range run.hops {
 		s.Functions = append(s.Functions, run.functionStatus(i))
 	}

@@ -14,6 +14,7 @@ import (
 	"sfc/dataplane/flow"
 	"sfc/dataplane/keep"
 	"sfc/dataplane/packet"
+	"sfc/dataplane/route"
 	"sfc/dataplane/steer"
 	"sfc/dataplane/xsk"
 	"sfc/nf"
@@ -113,6 +114,7 @@ type Dataplane struct {
 	set     *dataplane.Set
 	owners  *steer.Owners
 	grants  grant // of all chains together; each has its share of it
+	routes  *route.Table
 	events  *events
 
 	// changing is held by who changes what runs; mu by who changes what others
@@ -174,6 +176,7 @@ func OpenPlane(opts PlaneOptions) (_ *Dataplane, err error) {
 		return nil, err
 	}
 	d.balance()
+	d.tend()
 	return d, nil
 }
 
@@ -221,6 +224,10 @@ func (d *Dataplane) openWorkers() (err error) {
 		rt: d.rt, key: d.key, ports: classify.MaxPorts, records: d.opts.Records,
 		events: func(c *chains.Chain, worker int, e wasm.Event) { d.events.ofFunction(c, worker, e) },
 	}
+	if d.routes, err = d.opts.Kernel.Routes(); err != nil {
+		return err
+	}
+	d.opened.push(d.routes.Close)
 	cfgs := make([]dataplane.Config, len(d.workers))
 	for i, w := range d.workers {
 		if w.tuples, err = flow.NewReader(flow.ReaderOptions{Key: d.key}); err != nil {
@@ -229,6 +236,7 @@ func (d *Dataplane) openWorkers() (err error) {
 		cfgs[i] = dataplane.Config{
 			Core: d.opts.Cores[i], Region: d.region.Bytes(), Pool: w.pool, GuestBase: nf.FramesStart, Tuples: w.tuples,
 			MaxPorts: classify.MaxPorts, MaxPaths: d.opts.Paths, MaxChains: d.opts.Chains, Stack: d.opts.Kernel.Stack(),
+			Routes: d.routes.View(),
 		}
 	}
 	if d.set, err = dataplane.NewSet(cfgs, d.owners, d.opts.Kernel.Grace); err != nil {

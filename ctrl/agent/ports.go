@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 
 	"sfc/bpf"
@@ -14,6 +15,11 @@ type livePort struct {
 	link    PortLink // nil: it is not open
 	problem *problem
 	base    bpf.Counters // of links that it had before
+	up      bool         // its link was up when it was looked at last
+	// answered is what the kernel answers for there, refused why it does not for
+	// some of it, by index. Both belong to the holder of changing.
+	answered answered
+	refused  map[int]string
 }
 
 // portIndex returns the index of the port with a name; -1 when there is none.
@@ -129,16 +135,18 @@ func (d *Dataplane) portInUse(i int) bool {
 
 // leavePorts closes ports, and takes those away that nothing desires.
 func (d *Dataplane) leavePorts(list []int, want map[string]*plane.Port) error {
-	links := map[int]PortLink{}
+	links, routed := map[int]PortLink{}, map[int]plane.Port{}
 	d.mu.Lock()
 	for _, i := range list {
 		p := d.ports[i]
+		routed[i] = p.want
 		if p.link != nil {
 			links[i] = p.link
 			if c, err := p.link.Counters(); err == nil {
 				p.base = sumCounters(p.base, c)
 			}
-			p.link = nil
+			p.link, p.up, p.answered, p.refused = nil, false, answered{}, nil
+			d.portsDirty = true
 		}
 		if want[p.want.Name] == nil {
 			d.ports[i] = nil
@@ -161,7 +169,8 @@ func (d *Dataplane) leavePorts(list []int, want map[string]*plane.Port) error {
 			d.events.add(plane.Event{Kind: "port", Reason: "FramesLeft", Level: levelWarning, Worker: -1,
 				Text: fmt.Sprintf("port %d: %d received and %d sent frames were under way when it was closed", i, rx, tx)})
 		}
-		if err := d.opts.Kernel.ClosePort(i); err != nil {
+		was := routed[i]
+		if err := errors.Join(d.unfollow(i, &was), d.opts.Kernel.ClosePort(i)); err != nil {
 			return fmt.Errorf("close port %d: %w", i, err)
 		}
 	}
@@ -182,8 +191,11 @@ func (d *Dataplane) enterPort(i int, p *livePort) bool {
 	}
 	link, err := d.opts.Kernel.OpenPort(i, p.want, peer)
 	if err == nil {
-		if err = d.set.AddPort(i, p.want.Routed, link.Ends); err != nil {
-			_ = d.opts.Kernel.ClosePort(i) // the error before it tells more
+		if err = d.follow(i, &p.want, link.Ifindex()); err == nil {
+			err = d.set.AddPort(i, p.want.Routed, link.Ends)
+		}
+		if err != nil { // it tells more than these
+			_, _ = d.unfollow(i, &p.want), d.opts.Kernel.ClosePort(i)
 		}
 	}
 	d.mu.Lock()
@@ -192,7 +204,7 @@ func (d *Dataplane) enterPort(i int, p *livePort) bool {
 		p.problem = problemOf(reasonPort, err)
 		return false
 	}
-	p.link, p.problem, d.portsDirty = link, nil, true
+	p.link, p.problem, d.portsDirty, p.up = link, nil, true, link.Status().Up
 	d.events.add(plane.Event{Kind: "port", Reason: "PortOpen", Level: levelInfo, Worker: -1, Text: "port " + p.want.Name + " is open"})
 	return true
 }

@@ -126,6 +126,7 @@ func (d *Dataplane) restore() error {
 		return fmt.Errorf("steer %d restored chains: %w", len(d.chains), err)
 	}
 	d.portsDirty = false
+	d.answer()
 	return nil
 }
 

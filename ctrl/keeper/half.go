@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"sfc/ctrl/kernelipc"
 	"sfc/dataplane"
 	"sfc/dataplane/classify"
+	"sfc/dataplane/route"
 	"sfc/dataplane/xsk"
 )
 
@@ -40,6 +42,7 @@ type Half struct {
 	rules    kernelipc.Update // in force, or to be when a data plane is there
 	attended bool
 	stack    *kernelipc.Stacked
+	answers  *route.Proxies // nil: nothing was asked for yet
 	exported exported
 
 	// unbound leaves binding to the data plane, as xsk.Create does by itself on
@@ -49,8 +52,9 @@ type Half struct {
 
 // halfPort is a port that is attached.
 type halfPort struct {
-	Asked kernelipc.AddPort
-	Port  kernelipc.Port
+	Asked   kernelipc.AddPort
+	Port    kernelipc.Port
+	Answers []netip.Prefix `json:",omitzero"` // that it is answered for
 
 	handles []*xsk.Handle
 	nic     *xsk.NIC
@@ -86,6 +90,8 @@ func (h *Half) Serve(m *ipc.Mux) {
 	handle(h, m, kernelipc.MethodRemovePort, h.removePort)
 	handle(h, m, kernelipc.MethodUpdate, h.update)
 	handle(h, m, kernelipc.MethodStack, h.openStack)
+	handle(h, m, kernelipc.MethodAnswer, h.answer)
+	ipc.Handle(m, kernelipc.MethodNeighbours, h.neighbours)
 	ipc.Handle(m, kernelipc.MethodGrace, func(context.Context, kernelipc.None, *ipc.Files) (kernelipc.None, []*os.File, error) {
 		h.mu.Lock()
 		steer := h.steer
@@ -246,7 +252,10 @@ func (h *Half) takeDown() (err error) {
 	if h.steer != nil {
 		err = errors.Join(err, h.steer.Close())
 	}
-	h.steer, h.stack, h.rules = nil, nil, kernelipc.Update{}
+	if h.answers != nil {
+		h.answers.Close()
+	}
+	h.steer, h.stack, h.answers, h.rules = nil, nil, nil, kernelipc.Update{}
 	h.exported.generation = 0 // the names go on: what has none any more is dropped
 	h.kept.forgetPrefix(KernelPrefix)
 	return err

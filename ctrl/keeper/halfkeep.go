@@ -227,6 +227,9 @@ func (h *Half) recoverPort(p *halfPort) (err error) {
 		}
 		p.handles = append(p.handles, handle)
 	}
+	if err := h.setAnswers(p, p.Answers); err != nil {
+		h.log.Warn("not all addresses are answered for", "interface", p.Port.Interface, "error", err)
+	}
 	// What ended with the process that made it begins again.
 	if p.nic, err = xsk.PrepareNIC(p.Port.Interface); err != nil {
 		h.log.Warn("interface is not as it should be", "interface", p.Port.Interface, "error", err)

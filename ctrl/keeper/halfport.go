@@ -77,6 +77,9 @@ func (h *Half) addPort(r kernelipc.AddPort) (_ kernelipc.Port, err error) {
 	if p.nic, err = xsk.PrepareNIC(r.Interface); err != nil {
 		return kernelipc.Port{}, err
 	}
+	if err := h.setAnswers(p, nil); err != nil { // left by who could not clean up
+		return kernelipc.Port{}, err
+	}
 	p.Port.Counters, p.Port.Seq = viewName(fmt.Sprintf("counters.%d", r.Index)), viewName(fmt.Sprintf("seq.%d", r.Index))
 	return p.Port, nil
 }
@@ -200,6 +203,9 @@ func (h *Half) removePort(r kernelipc.RemovePort) (kernelipc.None, error) {
 func (h *Half) closePort(p *halfPort) error {
 	delete(h.ports, p.Port.Index)
 	err := errors.Join(h.steer.RemovePort(p.Port.Index), h.closeSockets(p))
+	if len(p.Answers) > 0 {
+		err = errors.Join(err, h.setAnswers(p, nil))
+	}
 	if p.nic != nil {
 		err = errors.Join(err, p.nic.Close())
 	}

@@ -14,7 +14,11 @@
 // direction).
 package kernelipc
 
-import "sfc/dataplane/classify"
+import (
+	"net/netip"
+
+	"sfc/dataplane/classify"
+)
 
 // Interface is the name under which both sides say Version at the beginning of
 // a connection (ipc.Options.Interfaces).
@@ -31,7 +35,8 @@ const (
 	MethodRemovePort = "kernel.remove_port" // RemovePort -> None
 	MethodUpdate     = "kernel.update"      // Update -> None
 	MethodGrace      = "kernel.grace"       // None -> None
-	MethodProxy      = "kernel.proxy"       // Proxy -> None
+	MethodAnswer     = "kernel.answer"      // Answer -> Answered
+	MethodNeighbours = "kernel.neighbours"  // Neighbours -> None
 	MethodStack      = "kernel.stack"       // Stack -> Stacked
 )
 
@@ -142,13 +147,35 @@ type Update struct {
 	Pins []bool
 }
 
-// Proxy makes the kernel answer ARP and neighbour discovery for addresses on a
-// port, or no longer.
-type Proxy struct {
-	Port   int
-	Prefix string
-	Remove bool `json:",omitzero"`
+// Answer makes the kernel answer ARP and neighbour discovery for exactly these
+// prefixes on a port, besides its own addresses, until the port is removed. What
+// the kernel forgets when a link goes down is for the data plane to ask again.
+type Answer struct {
+	Port     int
+	Prefixes []netip.Prefix
 }
+
+// Answered says which of them are not answered for, and why: the text belongs to
+// the prefix at the same place, and is empty where all is well.
+type Answered struct {
+	Refused []string `json:",omitzero"`
+}
+
+// MaxPrefixes is how many prefixes are answered for on a port.
+const MaxPrefixes = 4096
+
+// Neighbours has the kernel look for the Ethernet addresses of neighbours, at
+// most MaxNeighbours, those that it does not know yet.
+type Neighbours struct{ List []Neighbour }
+
+// Neighbour is an address on the link of a port.
+type Neighbour struct {
+	Ifindex int
+	Addr    netip.Addr
+}
+
+// MaxNeighbours is how many are asked for at once.
+const MaxNeighbours = 256
 
 // Stack makes the TAP device through which packets reach the kernel's stack,
 // or finds it.

@@ -39,14 +39,17 @@ func subscribe() (fd int, err error) {
 }
 
 // follow is the table's goroutine: it renews the picture when something changed
-// and asks the kernel for what workers miss.
-func (t *Table) follow() {
+// and asks the kernel for what workers miss. ports are those of the first one.
+func (t *Table) follow(ports *[]int) {
 	defer close(t.done)
 	changed := false
 	var notBefore time.Time // of the next reading
 	var reopenAt time.Time  // when open questions may be asked again; zero when none was asked
 	for !t.isClosed() {
 		now := time.Now()
+		if links := t.ports.Load(); links != ports {
+			ports, changed, notBefore = links, true, now // somebody waits for it
+		}
 		reopen := !reopenAt.IsZero() && !now.Before(reopenAt)
 		if (changed || reopen) && !now.Before(notBefore) {
 			before := t.current.Load()
@@ -132,6 +135,10 @@ func (t *Table) drain() (changed bool) {
 
 // concerns reports whether one of the messages is of a port or of a route.
 func (t *Table) concerns(msgs []byte) bool {
+	links := t.links()
+	if len(links) == 0 {
+		return false
+	}
 	for len(msgs) >= unix.NLMSG_HDRLEN {
 		length := int(binary.NativeEndian.Uint32(msgs))
 		if length < unix.NLMSG_HDRLEN || length > len(msgs) {
@@ -142,7 +149,7 @@ func (t *Table) concerns(msgs []byte) bool {
 			// ifinfomsg, ifaddrmsg and ndmsg all have the interface's index
 			// in their second word.
 			const index = unix.NLMSG_HDRLEN + 4
-			if length < index+4 || slices.Contains(t.ports, int(int32(binary.NativeEndian.Uint32(msgs[index:])))) {
+			if length < index+4 || slices.Contains(links, int(int32(binary.NativeEndian.Uint32(msgs[index:])))) {
 				return true
 			}
 		default:
@@ -171,8 +178,9 @@ func (t *Table) askKernel() (asked, full bool) {
 	t.mu.Lock()
 	views := t.views
 	t.mu.Unlock()
-	taken, fresh := 0, 0
-	for more := true; more; {
+	taken := 0
+	var fresh []question
+	for more := true; more && len(fresh) < batchNew && taken < batchAll; {
 		more = false
 		for _, v := range views {
 			q, ok := v.ring.take()
@@ -181,31 +189,19 @@ func (t *Table) askKernel() (asked, full bool) {
 			}
 			more = true
 			taken++
-			if t.known[q] {
-				continue
-			}
-			fresh++
-			t.known[q] = true
-			t.asked.Add(1)
-			if t.use(q) != nil {
-				t.refused.Add(1) // it stays open
+			if !t.known[q] {
+				t.known[q] = true
+				fresh = append(fresh, q)
 			}
 		}
-		if fresh >= batchNew || taken >= batchAll {
-			return true, true
-		}
+		full = more
 	}
-	return fresh > 0, false
-}
-
-// use tells the kernel that a neighbour is being used: it creates the entry if
-// there is none, and sends ARP or neighbour solicitations as for a packet of its
-// own (NTF_USE of neighbour messages, net/core/neighbour.c).
-func (t *Table) use(q question) error {
-	a := q.addr.addr()
-	family := netlink.FAMILY_V6
-	if a.Is4() {
-		family = netlink.FAMILY_V4
+	if len(fresh) == 0 {
+		return false, full
 	}
-	return t.nl.NeighSet(&netlink.Neigh{LinkIndex: t.ports[q.port], Family: family, Flags: netlink.NTF_USE, IP: a.AsSlice()})
+	t.asked.Add(uint64(len(fresh)))
+	if err := t.opts.Use(t.reach(fresh)); err != nil {
+		t.refused.Add(refusals(err)) // they stay open
+	}
+	return true, full
 }

@@ -114,7 +114,8 @@ func TestSeveralHops(t *testing.T) {
 
 // What concerns no port is not read again.
 func TestEventsOfOthers(t *testing.T) {
-	table := &Table{ports: []int{3, 5}}
+	table := &Table{}
+	table.ports.Store(&[]int{3, 0, 5})
 	message := func(kind uint16, index int32, more int) []byte {
 		m := make([]byte, unix.NLMSG_HDRLEN+8+more)
 		binary.NativeEndian.PutUint32(m, uint32(len(m)))

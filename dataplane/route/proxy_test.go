@@ -122,12 +122,13 @@ func TestProxy(t *testing.T) {
 			t.Errorf("after the link was down %s is not answered", a)
 		}
 	}
-	// What the kernel did not keep was not ours to bring back.
+	// What the kernel did not keep of others was not ours to bring back, but for
+	// what we were asked for ourselves.
 	p.must(p.wan.AddAddress(netip.MustParsePrefix("2001:db8::1/64")))
-	p.must(p.wan.AddAddress(netip.MustParsePrefix("2001:db8::101/128")))
 
 	p.must(p.table.RemoveProxy(0, pool4))
 	p.must(p.table.RemoveProxy(0, pool6))
+	p.must(p.wan.AddAddress(netip.MustParsePrefix("2001:db8::101/128")))
 	expect("removed", false)
 	if err := p.table.RemoveProxy(0, pool6); err == nil {
 		t.Error("a prefix can be removed twice")
@@ -170,5 +171,42 @@ func TestProxyRefuses(t *testing.T) {
 		if err := p.table.AddProxy(tt.port, tt.prefix); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v: %v, want %q", tt.prefix, err, tt.want)
 		}
+	}
+}
+
+// What a process added that was killed, the next one finds and takes away; what
+// others added it leaves alone.
+func TestProxiesOfTheDead(t *testing.T) {
+	p := newPair(t)
+	p.must(p.wan.AddAddress(netip.MustParsePrefix("2001:db8::101/128")))
+	p.becomes("2001:db8::101", Local)
+	before := p.state()
+	open := func() (x *Proxies) {
+		p.must(p.engine.Do(func() (err error) { x, err = OpenProxies(); return err }))
+		t.Cleanup(x.Close)
+		return x
+	}
+	a, b := netip.MustParsePrefix("10.0.0.64/28"), netip.MustParsePrefix("2001:db8::100/126")
+	p.must(open().Set(p.wan.Index, []netip.Prefix{a, b})) // and dies
+	next := open()
+	if have, err := next.marked(p.wan.Index); err != nil || len(have) != 1+3 {
+		t.Errorf("of the dead there are %v, %v: want the pool and three addresses", have, err)
+	}
+	p.must(next.Set(p.wan.Index, []netip.Prefix{b}))
+	if p.answered("10.0.0.64") || !p.answered("2001:db8::102") {
+		t.Error("one of two prefixes is to be answered for")
+	}
+	p.must(next.Set(p.wan.Index, nil))
+	if after := p.state(); !slices.Equal(before, after) {
+		t.Errorf("left behind:\n%s\nbefore:\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
+	}
+	p.must(p.enl.RouteAdd(path(p.wan.Index, "192.0.2.0/24", "10.0.0.66")))
+	for prefix, taken := range map[string]bool{"10.0.0.64/28": true, "10.0.0.80/28": false, "0.0.0.0/0": true} {
+		if err := next.Taken(netip.MustParsePrefix(prefix)); (err != nil) != taken {
+			t.Errorf("%s: %v, want an error: %v", prefix, err, taken)
+		}
+	}
+	if err := next.Set(1<<20, []netip.Prefix{a}); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("a link that is not there: %v", err)
 	}
 }

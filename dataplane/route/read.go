@@ -2,7 +2,6 @@ package route
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -16,27 +15,32 @@ import (
 // generation workers ask them again.
 func (t *Table) read(reopen bool) error {
 	t.reads.Add(1)
-	s := &snapshot{ports: make([]portRoutes, len(t.ports))}
-	for i, ifindex := range t.ports {
+	links := t.links()
+	s := &snapshot{ports: make([]portRoutes, len(links))}
+	if len(links) > 0 {
+		s.of = &links[0]
+	}
+	for i, ifindex := range links {
+		if ifindex == 0 {
+			continue
+		}
 		if err := t.readLink(&s.ports[i], ifindex); err != nil {
 			return err
 		}
 	}
-	if err := t.readRoutes(s); err != nil {
+	if err := t.readRoutes(s, links); err != nil {
 		return err
 	}
 	neighbours, err := t.nl.NeighList(0, unix.AF_UNSPEC)
 	if err != nil {
 		return fmt.Errorf("read neighbours: %w", err)
 	}
-	for i, ifindex := range t.ports {
+	for i, ifindex := range links {
 		s.ports[i].neighbours = neighboursOf(neighbours, ifindex)
 	}
+	t.restoreProxies(s)
 	old := t.current.Load()
-	if old != nil {
-		t.restoreProxies(old, s)
-	}
-	if old != nil && s.equal(old) && !(reopen && t.open(s)) {
+	if old != nil && s.of == old.of && s.equal(old) && !(reopen && t.open(s)) {
 		return nil
 	}
 	s.generation = 1
@@ -51,6 +55,9 @@ func (t *Table) read(reopen bool) error {
 // not found or confirmed.
 func (t *Table) open(s *snapshot) bool {
 	for q := range t.known {
+		if q.port >= len(s.ports) {
+			continue
+		}
 		if n := s.ports[q.port].neighbour(q.addr); n == nil || n.stale {
 			return true
 		}
@@ -62,7 +69,7 @@ func (t *Table) open(s *snapshot) bool {
 // down: it may come again only with another index.
 func (t *Table) readLink(p *portRoutes, ifindex int) error {
 	l, err := t.nl.LinkByIndex(ifindex)
-	gone := errors.Is(err, unix.ENODEV) || errors.As(err, &netlink.LinkNotFoundError{})
+	gone := isGone(err)
 	switch {
 	case gone && t.current.Load() != nil:
 		return nil
@@ -73,6 +80,9 @@ func (t *Table) readLink(p *portRoutes, ifindex int) error {
 	}
 	a := l.Attrs()
 	if len(a.HardwareAddr) != len(p.mac) {
+		if t.current.Load() != nil {
+			return nil // SetPort's: down, for the sake of the other ports
+		}
 		return fmt.Errorf("link %s has no Ethernet address: only Ethernet ports can be routed", a.Name)
 	}
 	copy(p.mac[:], a.HardwareAddr)
@@ -88,7 +98,7 @@ type metricRoute struct {
 }
 
 // readRoutes reads the main table and the addresses in the local one.
-func (t *Table) readRoutes(s *snapshot) error {
+func (t *Table) readRoutes(s *snapshot, links []int) error {
 	lists := make([][]metricRoute, len(s.ports))
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, err := t.nl.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
@@ -101,6 +111,9 @@ func (t *Table) readRoutes(s *snapshot) error {
 				continue
 			}
 			for k := range s.ports {
+				if links[k] == 0 {
+					continue
+				}
 				p := &s.ports[k]
 				metric := routes[i].Priority
 				r := route{first: int32(len(p.hops))}
@@ -112,7 +125,7 @@ func (t *Table) readRoutes(s *snapshot) error {
 				case kind == unix.RTN_BLACKHOLE || kind == unix.RTN_UNREACHABLE || kind == unix.RTN_PROHIBIT:
 					r.kind = routeReject
 				case kind == unix.RTN_UNICAST:
-					hops := hopsBy(&routes[i], t.ports[k])
+					hops := hopsBy(&routes[i], links[k])
 					if len(hops) == 0 {
 						continue
 					}

@@ -6,6 +6,7 @@ import "slices"
 type snapshot struct {
 	generation uint32
 	ports      []portRoutes
+	of         *int // the first of the interfaces of which it is; nil for none
 }
 
 // portRoutes is what concerns one port.

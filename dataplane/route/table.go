@@ -40,6 +40,9 @@ type Options struct {
 	// Cache is how many destinations each view remembers, rounded up to a
 	// power of two; 40 bytes each. Default 4096.
 	Cache int
+	// Use asks the kernel to look for neighbours, for a process that may not:
+	// as [Proxies.Use], which is the default.
+	Use func([]Neighbour) error
 }
 
 // Stats counts what a table did. All but Generation only rise.
@@ -57,8 +60,8 @@ type Stats struct {
 // Table follows the routes and neighbours of one network namespace for a set of
 // ports. Its methods may be called from any goroutine.
 type Table struct {
-	ports   []int // interface indices
 	opts    Options
+	ports   atomic.Pointer[[]int] // interface indices, 0 for none; never changed in place
 	current atomic.Pointer[snapshot]
 
 	nl     *netlink.Handle // reads and asks; inside the namespace
@@ -79,20 +82,23 @@ type Table struct {
 
 // Open follows the namespace of the calling thread. The ports are given by the
 // indices of their interfaces; a port's number in this package is its place in
-// that list. It returns when the first picture is there.
+// that list. There need be none: see [Table.SetPort]. It returns when the first
+// picture is there.
 //
 // Each time something changes, the namespace's routes are read again: 4 ms for
 // 1,000 of them, 28 ms for 10,000 (2-core AMD EPYC VM, Linux 6.18, 2026-11-23).
 // That is meant for thousands of routes, not for the Internet's. Only the main
 // routing table is read.
 func Open(ports []int, opts Options) (_ *Table, err error) {
-	if len(ports) == 0 || len(ports) > maxPorts {
-		return nil, fmt.Errorf("follow routes: %d ports, want 1 to %d", len(ports), maxPorts)
+	if len(ports) > maxPorts {
+		return nil, fmt.Errorf("follow routes: %d ports, want at most %d", len(ports), maxPorts)
 	}
 	if opts.Cache <= 0 {
 		opts.Cache = 4096
 	}
-	t := &Table{ports: append([]int(nil), ports...), opts: opts, events: -1, wake: waker{fd: -1}, done: make(chan struct{}), known: map[question]bool{}}
+	t := &Table{opts: opts, events: -1, wake: waker{fd: -1}, done: make(chan struct{}), known: map[question]bool{}}
+	list := append([]int(nil), ports...)
+	t.ports.Store(&list)
 	defer func() {
 		if err != nil {
 			t.release()
@@ -100,6 +106,9 @@ func Open(ports []int, opts Options) (_ *Table, err error) {
 	}()
 	if t.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("follow routes: open netlink socket: %w", err)
+	}
+	if opts.Use == nil {
+		t.opts.Use = func(list []Neighbour) error { return use(t.nl, list) }
 	}
 	// Changes are heard before the first reading, so that none falls between.
 	if t.events, err = subscribe(); err != nil {
@@ -116,7 +125,7 @@ func Open(ports []int, opts Options) (_ *Table, err error) {
 			return nil, fmt.Errorf("follow routes: %w", err)
 		}
 	}
-	go t.follow()
+	go t.follow(&list)
 	return t, nil
 }
 
@@ -178,12 +187,50 @@ func (t *Table) release() {
 	t.wake.close()
 }
 
+// links returns the ports' interfaces, not to be changed.
+func (t *Table) links() []int { return *t.ports.Load() }
+
 // port returns the interface index of a port.
 func (t *Table) port(port int) (ifindex int, err error) {
-	if port < 0 || port >= len(t.ports) {
-		return 0, fmt.Errorf("%w: %d, want 0 to %d", ErrNoPort, port, len(t.ports)-1)
+	links := t.links()
+	if port < 0 || port >= len(links) || links[port] == 0 {
+		return 0, fmt.Errorf("%w: %d, want 0 to %d", ErrNoPort, port, len(links)-1)
 	}
-	return t.ports[port], nil
+	return links[port], nil
+}
+
+// SetPort gives a port another interface, or none with 0: then nothing leaves by
+// it. It returns when workers see it. The interface may be gone again by then;
+// that is a port whose link is down.
+func (t *Table) SetPort(port, ifindex int) error {
+	if port < 0 || port >= maxPorts || ifindex < 0 {
+		return fmt.Errorf("%w: %d, want 0 to %d", ErrNoPort, port, maxPorts-1)
+	}
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return ErrClosed
+	}
+	list := append([]int(nil), t.links()...)
+	for len(list) <= port {
+		list = append(list, 0)
+	}
+	list[port] = ifindex
+	t.ports.Store(&list)
+	t.mu.Unlock()
+	t.wake.now()
+	for end := time.Now().Add(setPatience); t.current.Load().of != &list[0]; time.Sleep(setLook) {
+		if t.isClosed() {
+			return ErrClosed
+		}
+		if t.ports.Load() != &list {
+			return nil // somebody changes another one, and waits for that
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("follow routes of interface %d: they could not be read within %v; the host may have too many, or change them all the time", ifindex, setPatience)
+		}
+	}
+	return nil
 }
 
 // Pace of the goroutine.
@@ -203,4 +250,8 @@ const (
 	restAfterBatch = 5 * time.Millisecond
 	batchNew       = 64
 	batchAll       = 256
+	// setPatience is how long SetPort waits for a picture, setLook how often it
+	// looks whether there is one.
+	setPatience = 2 * time.Second
+	setLook     = 200 * time.Microsecond
 )
