@@ -28,8 +28,8 @@ import (
 	"sfc/testbed/trafgen"
 )
 
-// binary is the daemon, built once for all tests of this package.
-var binary = sync.OnceValues(func() (string, error) {
+// sfcdBinary is the daemon, built once for all tests of this package.
+var sfcdBinary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "sfcd")
 	if err != nil {
 		return "", err
@@ -194,7 +194,7 @@ func (f *faulty) data() string    { return filepath.Join(f.dir, "data") }
 func (f *faulty) command(args ...string) *exec.Cmd {
 	f.t.Helper()
 	all := append([]string{"--data-dir", f.data(), "--run-dir", filepath.Join(f.dir, "run"), "--listen", f.address()}, args...)
-	cmd := exec.Command(must[string](f.t)(binary()), all...)
+	cmd := exec.Command(must[string](f.t)(sfcdBinary()), all...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	return cmd
 }

@@ -29,7 +29,7 @@ const farTooLong = 5 * time.Second
 type rig struct {
 	*bed
 	talks   *talks
-	probe   *probe
+	pulse   *pulse
 	objects map[string]any // as they were made
 }
 
@@ -55,9 +55,9 @@ func newRig(t *testing.T) *rig {
 	r.chain("acme", "edge", guard())
 	r.active("acme", "edge")
 	r.talks = newTalks(r.bed)
-	r.probe = newProbe(t, r.bed, 9_000, time.Millisecond)
+	r.pulse = newPulse(t, r.bed, 9_000, time.Millisecond)
 	r.within(passWait, "the probe's first packet", func(context.Context) error {
-		if r.probe.first(time.Time{}).IsZero() {
+		if r.pulse.first(time.Time{}).IsZero() {
 			return errors.New("it has not come")
 		}
 		return nil
@@ -155,13 +155,13 @@ func TestKills(t *testing.T) {
 		lost := 0
 		for i := range times {
 			time.Sleep(50 * time.Millisecond)
-			from := r.probe.sent.Load()
+			from := r.pulse.sent.Load()
 			time.Sleep(20 * time.Millisecond)
 			before := r.losses()
 			do(i)
 			when := fmt.Sprintf("%s %d", what, i+1)
 			r.whole(when)
-			a := r.probe.since(from)
+			a := r.pulse.since(from)
 			lost += a.lost
 			gaps = append(gaps, a.gap)
 			if lossless && a.lost > 0 {
@@ -176,7 +176,7 @@ func TestKills(t *testing.T) {
 		if now, all := r.flows(); all != made || now < udpFlows+tcpFlows+1 {
 			t.Errorf("%s: %d flows are there, %d were made: %d before", what, now, all, made)
 		}
-		r.probe.order(t)
+		r.pulse.order(t)
 	}
 	disturb("control killed", controlKills, true, func(i int) {
 		pid := r.role("control")

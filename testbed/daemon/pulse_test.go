@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probe is a flow of numbered datagrams at an even rate. The kernel of the host
+// pulse is a flow of numbered datagrams at an even rate. The kernel of the host
 // that receives them says when they came, so that it does not matter when this
 // process finds the time to read.
-type probe struct {
+type pulse struct {
 	to   *net.UDPConn // on the server
 	from *net.UDPConn // on the client, connected
 	sent atomic.Uint64
@@ -34,20 +34,20 @@ type probe struct {
 // arrival is when a datagram was sent and when it came, ns of the wall clock.
 type arrival struct{ sent, at int64 }
 
-// probeBuffer is room for seconds of datagrams, in bytes.
-const probeBuffer = 16 << 20
+// pulseBuffer is room for seconds of datagrams, in bytes.
+const pulseBuffer = 16 << 20
 
-// newProbe sends to a port of the server, a datagram every so often, until the
+// newPulse sends to a port of the server, a datagram every so often, until the
 // test ends.
-func newProbe(tb testing.TB, b *bed, port int, every time.Duration) *probe {
+func newPulse(tb testing.TB, b *bed, port int, every time.Duration) *pulse {
 	tb.Helper()
-	p := &probe{stop: make(chan struct{})}
+	p := &pulse{stop: make(chan struct{})}
 	p.to = b.listen(b.server, serverAddress, port)
 	raw, err := p.to.SyscallConn()
 	check(tb, err)
 	var setErr error
 	check(tb, raw.Control(func(fd uintptr) {
-		setErr = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, probeBuffer),
+		setErr = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, pulseBuffer),
 			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
 	}))
 	check(tb, setErr)
@@ -61,7 +61,7 @@ func newProbe(tb testing.TB, b *bed, port int, every time.Duration) *probe {
 	return p
 }
 
-func (p *probe) close() {
+func (p *pulse) close() {
 	close(p.stop)
 	p.to.Close()
 	p.all.Wait()
@@ -69,7 +69,7 @@ func (p *probe) close() {
 }
 
 // send keeps to its times: what it missed, it sends at once.
-func (p *probe) send(tb testing.TB, every time.Duration) {
+func (p *pulse) send(tb testing.TB, every time.Duration) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	buf := make([]byte, 26) // 68 bytes on the link
@@ -85,13 +85,13 @@ func (p *probe) send(tb testing.TB, every time.Duration) {
 		p.sent.Add(1)
 		// Refused: the server's socket was closed, or not yet opened.
 		if _, err := p.from.Write(buf); err != nil && !errors.Is(err, unix.ECONNREFUSED) {
-			tb.Errorf("probe: %v", err)
+			tb.Errorf("pulse: %v", err)
 			return
 		}
 	}
 }
 
-func (p *probe) receive(tb testing.TB) {
+func (p *pulse) receive(tb testing.TB) {
 	buf, oob := make([]byte, 64), make([]byte, 128)
 	for {
 		n, oobn, _, _, err := p.to.ReadMsgUDP(buf, oob)
@@ -100,7 +100,7 @@ func (p *probe) receive(tb testing.TB) {
 		}
 		at, ok := timestamp(oob[:oobn])
 		if err != nil || n < 16 || !ok {
-			tb.Errorf("probe: %d bytes, time %v, err %v", n, ok, err)
+			tb.Errorf("pulse: %d bytes, time %v, err %v", n, ok, err)
 			return
 		}
 		p.note(binary.BigEndian.Uint64(buf), arrival{int64(binary.BigEndian.Uint64(buf[8:])), at})
@@ -122,7 +122,7 @@ func timestamp(oob []byte) (ns int64, ok bool) {
 	return 0, false
 }
 
-func (p *probe) note(number uint64, a arrival) {
+func (p *pulse) note(number uint64, a arrival) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for uint64(len(p.came)) <= number {
@@ -150,7 +150,7 @@ const settleTime = time.Second
 
 // since returns what became of the datagrams sent from a number on, once the
 // latest have come.
-func (p *probe) since(from uint64) (a account) {
+func (p *pulse) since(from uint64) (a account) {
 	to := p.sent.Load()
 	for end := time.Now().Add(settleTime); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		p.mu.Lock()
@@ -181,7 +181,7 @@ func (p *probe) since(from uint64) (a account) {
 
 // first returns when the first datagram came that was sent after a time; zero
 // when none has.
-func (p *probe) first(after time.Time) time.Time {
+func (p *pulse) first(after time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, a := range p.came {
@@ -193,7 +193,7 @@ func (p *probe) first(after time.Time) time.Time {
 }
 
 // order fails when datagrams came behind later ones, or twice.
-func (p *probe) order(tb testing.TB) {
+func (p *pulse) order(tb testing.TB) {
 	tb.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
