@@ -114,6 +114,7 @@ func TestValidate(t *testing.T) {
 		{`{"metadata":{"name":"a"},"spec":{"pciAddress":"3b:00.0"}}`, "spec.pciAddress", &Port{}},
 		{`{"metadata":{"name":"a"},"spec":{"peer":"a"}}`, "spec.peer", &Port{}},
 		{`{"metadata":{"name":"a"},"spec":{"unmatched":"forward"}}`, "spec.peer", &Port{}},
+		{`{"metadata":{"name":"a"},"spec":{"unmatched":"drop","mode":"routed"}}`, "spec.unmatched", &Port{}},
 		{`{"metadata":{"name":"a"},"spec":{"mode":"bridge"}}`, "spec.mode", &Port{}},
 		{`{"metadata":{"name":"a"},"spec":{"queues":-1}}`, "spec.queues", &Port{}},
 		{`{"metadata":{"name":"a"},"spec":{"tenants":["A"]}}`, "spec.tenants[0]", &Port{}},

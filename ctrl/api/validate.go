@@ -162,6 +162,9 @@ func (o *Port) Validate() []FieldError {
 	if s.Unmatched == UnmatchedForward && s.Peer == "" {
 		c.fail("spec.peer", "forward has nowhere to go: name the peer")
 	}
+	if s.Mode == ModeRouted && s.Unmatched != "" && s.Unmatched != UnmatchedPass {
+		c.fail("spec.unmatched", "on a routed port it is pass: the kernel answers and asks for hardware addresses there")
+	}
 	if s.Queues < 0 || s.Queues > 1024 {
 		c.fail("spec.queues", "%d is not between 0 (all) and 1024", s.Queues)
 	}

@@ -57,7 +57,7 @@ func run(t *testing.T, opts Options) *Client {
 	if opts.Dir == "" {
 		opts.Dir = t.TempDir()
 	}
-	if opts.Chains == nil {
+	if opts.Chains == nil && !opts.NoEngine {
 		opts.Chains = []string{chainFile(t)}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
