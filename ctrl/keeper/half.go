@@ -45,8 +45,8 @@ type Half struct {
 	answers  *route.Proxies // nil: nothing was asked for yet
 	exported exported
 
-	// unbound leaves binding to the data plane, as xsk.Create does by itself on
-	// kernels that demand it.
+	// unbound leaves binding to the data plane: see xsk.Grant. The first socket
+	// shows whether the kernel demands it.
 	unbound bool
 }
 
@@ -142,7 +142,8 @@ func (h *Half) open(o kernelipc.Open) (r kernelipc.Opened, err error) {
 		}
 		h.opened, h.region = o, region
 	}
-	if r.Renewed = h.outdated(); r.Renewed {
+	// Sockets that a data plane has bound are of no use to another one then.
+	if r.Renewed = h.unbound && len(h.ports) > 0; r.Renewed {
 		h.renew()
 	}
 	d, files, err := h.steer.ExportView()

@@ -20,7 +20,15 @@ import (
 // The steering of a real engine stays on its interfaces, the same program, when
 // the data plane dies and when the supervisor does; the next supervisor can
 // change ports as the first one could; and the end takes everything down.
-func TestKernelHalfSurvives(t *testing.T) {
+func TestKernelHalfSurvives(t *testing.T) { halfSurvives(t) }
+
+// So it does where each data plane has to bind sockets of its own.
+func TestKernelHalfSurvivesUnbound(t *testing.T) {
+	t.Setenv("KEEPER_UNBOUND", "1")
+	halfSurvives(t)
+}
+
+func halfSurvives(t *testing.T) {
 	gate.Root(t)
 	ip := gate.Tool(t, "ip")
 	gate.Leaks(t)

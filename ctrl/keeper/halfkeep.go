@@ -226,6 +226,7 @@ func (h *Half) recoverPort(p *halfPort) (err error) {
 			return err
 		}
 		p.handles = append(p.handles, handle)
+		h.unbound = handle.Grant.Unbound
 	}
 	if err := h.setAnswers(p, p.Answers); err != nil {
 		h.log.Warn("not all addresses are answered for", "interface", p.Port.Interface, "error", err)

@@ -117,6 +117,7 @@ func (h *Half) openSockets(p *halfPort, bind xsk.Mode) error {
 				return err
 			}
 			p.handles = append(p.handles, s)
+			h.unbound = s.Grant.Unbound
 			if err := h.steer.SetSocket(p.Port.Index, q, w, int(s.File.Fd())); err != nil {
 				return err
 			}
@@ -136,13 +137,6 @@ func (h *Half) openSockets(p *halfPort, bind xsk.Mode) error {
 		}
 	}
 	return nil
-}
-
-// outdated says whether sockets are of no use to a data plane that did not bind
-// them.
-func (h *Half) outdated() bool {
-	all := h.handles()
-	return len(all) > 0 && all[0].Grant.Unbound
 }
 
 // renew gives all ports new sockets. A port that gets none is given up, and
