@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 
 	"github.com/spf13/pflag"
@@ -30,6 +31,8 @@ type config struct {
 	LogFormat string   `yaml:"logFormat" json:"logFormat,omitzero"`
 	LogLevel  string   `yaml:"logLevel" json:"logLevel,omitzero"`
 	Traces    string   `yaml:"traces" json:"traces,omitzero"`
+	// Interfaces are patterns of those that ports may be on. None: all.
+	Interfaces []string `yaml:"interfaces" json:"interfaces,omitzero"`
 	// Dev is all in one place for a laptop: temporary data, the user who starts
 	// it, nothing that outlives it for long.
 	Dev bool `yaml:"-" json:"dev,omitzero"`
@@ -56,6 +59,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.IntSliceVar(&c.Cores, "cores", c.Cores, "cores that workers are pinned to, one each (default: the last ones)")
 	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
+	f.StringSliceVar(&c.Interfaces, "interfaces", c.Interfaces, "patterns of interfaces that ports may be on, such as eth1,enp* (default: all)")
 	f.StringVar(&c.Traces, "traces", c.Traces, "OpenTelemetry collector for traces of control operations, such as http://localhost:4318")
 	f.BoolVar(&c.Dev, "dev", c.Dev, "all in one for a laptop or CI: temporary data unless --data-dir says where, and the user who starts it")
 }
@@ -99,6 +103,11 @@ func (c *config) validate() error {
 		return fmt.Errorf("log format %q: want text or json", c.LogFormat)
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return errors.New("a TLS certificate and its key go together: name both")
+	}
+	for _, pattern := range c.Interfaces {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return fmt.Errorf("pattern %q of interfaces: %w", pattern, err)
+		}
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {

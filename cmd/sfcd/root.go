@@ -69,6 +69,9 @@ func settle(cmd *cobra.Command, flagged *config, file string) (*config, error) {
 	if cmd.Flags().Changed("listen") {
 		c.Listen = flagged.Listen
 	}
+	if cmd.Flags().Changed("interfaces") {
+		c.Interfaces = flagged.Interfaces
+	}
 	if cmd.Flags().Changed("cores") {
 		c.Cores = flagged.Cores
 	}

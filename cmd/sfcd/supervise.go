@@ -38,7 +38,7 @@ func supervise(ctx context.Context, c *config) error {
 		return err
 	}
 	opts := keeper.Options{
-		RunDir: c.RunDir, DataDir: c.DataDir, Identity: id, Control: true, Log: log, Kernel: newKernel(log),
+		RunDir: c.RunDir, DataDir: c.DataDir, Identity: id, Control: true, Log: log, Kernel: newKernel(c, log),
 		Command: func(role, exe string) *exec.Cmd { return roleCommand(role, exe, env) },
 	}
 	k, err := keeper.Open(opts, func() ([]*os.File, error) { return keeper.Listen(ctx, c.Listen, id) })
