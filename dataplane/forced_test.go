@@ -95,6 +95,7 @@ func TestMoveWithoutGrace(t *testing.T) {
 	}
 	h.send(s, 1, h.rnd)
 	h.turn(1)
+	h.set.grace = h.graceTime // a busy machine may need it
 	if m = h.until(h.move(s.at[0].Bucket, 0), 0, 1); m.err != nil || m.Flows != 1 {
 		t.Errorf("back: %+v", m)
 	}
