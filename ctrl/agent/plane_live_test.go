@@ -97,8 +97,8 @@ func TestPlaneLiveChanges(t *testing.T) {
 	if came != sent || left != sent {
 		t.Errorf("%d packets were sent, %d came, %d left: %+v", sent, came, left, stats)
 	}
-	if f := stats.Chains[0].Flows; f != 300 {
-		t.Errorf("%d flows", f)
+	if f, want := uint64(stats.Chains[0].Flows), min(sent/2, 300); f != want {
+		t.Errorf("%d flows, want %d", f, want)
 	}
 	t.Logf("%d packets, %d changes", sent, applied)
 }
