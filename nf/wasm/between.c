@@ -6,9 +6,13 @@ static uint32_t tick(struct sfc_hop *hop, uint64_t now_ns, uint32_t bit)
 {
 	struct sfc_instance *i = hop->inst;
 	wasmtime_val_raw_t arg = { .i64 = (int64_t)now_ns };
-	if (!i || !i->has_tick || sfc_call(hop, &i->tick, &arg) == SFC_OK)
+	wasm_trap_t *trap = NULL;
+	if (!i || !i->has_tick)
 		return 0;
-	return bit;
+	sfc_deadline_enter(i, hop->budget_ns); /* not as a burst: it comes to idle functions, too */
+	wasmtime_error_t *e = wasmtime_func_call_unchecked(i->ctx, &i->tick, &arg, 1, &trap);
+	sfc_deadline_leave(i);
+	return sfc_call_end(hop, e, trap) == SFC_OK ? 0 : bit;
 }
 
 uint32_t sfc_chain_tick(struct sfc_chain *c, uint64_t now_ns)

@@ -57,6 +57,7 @@ func (r *Replacement) Canary(percent int) error {
 	h.last.Store(r)
 	g.c.setCanary(h.index, r.canary, r.to, r.migration)
 	g.countFlowBytes()
+	g.note()
 	return nil
 }
 

@@ -33,7 +33,8 @@ static wasmtime_error_t *look(wasmtime_context_t *ctx, void *data, uint64_t *del
 	struct sfc_instance *i = data;
 	struct sfc_deadline *d = &i->deadline;
 	uint64_t now = thread_cpu_ns();
-	sfc_engine_use(i->engine);
+	if (!d->entered)
+		sfc_ticker_use(i->ticker); /* a long one */
 	if (!d->ref_ns) {
 		d->ref_ns = now;
 	} else if (now - d->ref_ns > d->budget_ns) {
@@ -51,12 +52,11 @@ void sfc_deadline_attach(struct sfc_instance *i)
 }
 
 /* Starts the clock for a call. */
-void sfc_deadline_start(struct sfc_instance *i, uint64_t budget_ns)
+static inline void start(struct sfc_instance *i, uint64_t budget_ns)
 {
 	struct sfc_deadline *d = &i->deadline;
-	sfc_engine_use(i->engine);
 	d->budget_ns = budget_ns;
-	d->tick = sfc_engine_ticks(i->engine);
+	d->tick = sfc_ticker_ticks(i->ticker);
 	d->late_ns = 0;
 	d->ref_ns = 0;
 	if (__builtin_expect(d->suspect, 0)) {
@@ -66,14 +66,33 @@ void sfc_deadline_start(struct sfc_instance *i, uint64_t budget_ns)
 	wasmtime_context_set_epoch_deadline(i->ctx, 1);
 }
 
+void sfc_deadline_start(struct sfc_instance *i, uint64_t budget_ns)
+{
+	sfc_ticker_use(i->ticker);
+	start(i, budget_ns);
+}
+
+void sfc_deadline_enter(struct sfc_instance *i, uint64_t budget_ns)
+{
+	sfc_ticker_enter(i->ticker);
+	i->deadline.entered = true;
+	start(i, budget_ns);
+}
+
+void sfc_deadline_leave(struct sfc_instance *i)
+{
+	i->deadline.entered = false;
+	sfc_ticker_leave(i->ticker);
+}
+
 /* Ends it: the CPU time in ns that the call took if that was too much, else 0. */
 uint64_t sfc_deadline_end(struct sfc_instance *i)
 {
 	struct sfc_deadline *d = &i->deadline;
 	if (d->late_ns)
 		return d->late_ns;
-	uint64_t ticks = sfc_engine_ticks(i->engine) - d->tick;
-	if (__builtin_expect(ticks > 1 && (ticks - 1) * sfc_engine_tick_ns(i->engine) > d->budget_ns, 0)) {
+	uint64_t ticks = sfc_ticker_ticks(i->ticker) - d->tick;
+	if (__builtin_expect(ticks > 1 && (ticks - 1) * i->ticker->period_ns > d->budget_ns, 0)) {
 		d->suspect = SUSPECT_CALLS;
 		uint64_t used = d->ref_ns ? thread_cpu_ns() - d->ref_ns : 0;
 		if (used > d->budget_ns)

@@ -1,25 +1,16 @@
-/* Engine, epoch ticker and host imports. */
+/* Engine and host imports. */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <linux/futex.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 #include "shim.h"
 
 struct sfc_engine {
 	wasm_engine_t *wasm;
 	wasmtime_linker_t *linker;
-	pthread_t ticker;
-	uint32_t tick_us;
-	_Atomic bool stop;
-	_Atomic uint64_t ticks;
-	_Atomic uint32_t used;    /* a guest ran since the last tick */
-	_Atomic uint32_t resting; /* the ticker sleeps longer; a futex */
+	struct sfc_ticker ticker;
+	_Atomic uint32_t noted; /* a group wants a round of its janitor */
 	uint64_t mappings; /* most that linear memories may have */
 	_Atomic uint64_t mapped;
 };
@@ -70,58 +61,6 @@ int sfc_trap_read(wasm_trap_t *t, char *err)
 	wasm_byte_vec_delete(&msg);
 	wasm_trap_delete(t);
 	return SFC_ERR_TRAP;
-}
-
-/* The ticker rests when no guest has run for so many ticks, and looks again
- * after REST_MS at the latest. */
-#define QUIET_TICKS 20
-#define REST_MS     10
-
-static void rest(struct sfc_engine *e)
-{
-	struct timespec most = { .tv_nsec = REST_MS * 1000000L };
-	atomic_store(&e->resting, 1);
-	if (!atomic_load(&e->used))
-		syscall(SYS_futex, &e->resting, FUTEX_WAIT_PRIVATE, 1, &most, NULL, 0);
-	atomic_store(&e->resting, 0);
-}
-
-/* Says that a guest runs, so that there are ticks. Called for every call of a
- * guest: two loads, as long as the ticker is awake. Should it miss that the
- * ticker lies down this very moment (there is no barrier between the two
- * words), the first tick comes REST_MS late. */
-void sfc_engine_use(struct sfc_engine *e)
-{
-	if (!atomic_load_explicit(&e->used, memory_order_relaxed))
-		atomic_store_explicit(&e->used, 1, memory_order_relaxed);
-	if (__builtin_expect(atomic_load_explicit(&e->resting, memory_order_relaxed), 0)) {
-		atomic_store(&e->resting, 0);
-		syscall(SYS_futex, &e->resting, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-	}
-}
-
-/* A thread of its own, not a Go timer: it must tick while every P of the Go
- * scheduler is busy, or stuck in a guest that loops. */
-static void *tick(void *arg)
-{
-	struct sfc_engine *e = arg;
-	struct timespec period = { .tv_nsec = (long)e->tick_us * 1000 };
-	int quiet = 0; /* ticks since a guest ran */
-	while (!atomic_load_explicit(&e->stop, memory_order_relaxed)) {
-		/* From now, not from the last tick: a ticker that was late must
-		 * not make up for it with ticks that mean no time. */
-		if (quiet < QUIET_TICKS) {
-			struct timespec left = period;
-			while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR)
-				;
-		} else {
-			rest(e);
-		}
-		wasmtime_engine_increment_epoch(e->wasm);
-		atomic_fetch_add_explicit(&e->ticks, 1, memory_order_relaxed);
-		quiet = atomic_exchange(&e->used, 0) ? 0 : quiet + 1;
-	}
-	return NULL;
 }
 
 /* sfc.flow_bind(i i32, tuple i32) -> i32, see nf/ABI.md. */
@@ -239,13 +178,12 @@ struct sfc_engine *sfc_engine_new(uint32_t tick_us, uint64_t mappings, char *err
 		return NULL;
 	}
 	e->linker = wasmtime_linker_new(e->wasm);
-	e->tick_us = tick_us;
 	e->mappings = mappings;
 	wasmtime_error_t *we = define_imports(e->linker);
 	int rc = 0;
 	if (we)
 		sfc_error_read(we, err);
-	else if ((rc = pthread_create(&e->ticker, NULL, tick, e)) != 0)
+	else if ((rc = sfc_ticker_start(&e->ticker, e->wasm, tick_us * 1000)) != 0)
 		snprintf(err, SFC_ERRLEN, "start the epoch ticker: %s", strerror(rc));
 	if (we || rc) {
 		wasmtime_linker_delete(e->linker);
@@ -258,16 +196,10 @@ struct sfc_engine *sfc_engine_new(uint32_t tick_us, uint64_t mappings, char *err
 
 void sfc_engine_delete(struct sfc_engine *e)
 {
-	atomic_store(&e->stop, true);
-	pthread_join(e->ticker, NULL);
+	sfc_ticker_stop(&e->ticker);
 	wasmtime_linker_delete(e->linker);
 	wasm_engine_delete(e->wasm);
 	free(e);
-}
-
-uint64_t sfc_engine_ticks(struct sfc_engine *e)
-{
-	return atomic_load_explicit(&e->ticks, memory_order_relaxed);
 }
 
 uint64_t sfc_engine_claim(struct sfc_engine *e, int64_t n)
@@ -279,10 +211,11 @@ uint64_t sfc_engine_claim(struct sfc_engine *e, int64_t n)
 	return e->mappings;
 }
 
-uint32_t sfc_engine_tick_ns(struct sfc_engine *e)
-{
-	return e->tick_us * 1000;
-}
+struct sfc_ticker *sfc_engine_ticker(struct sfc_engine *e) { return &e->ticker; }
+
+void sfc_engine_note(struct sfc_engine *e) { atomic_store(&e->noted, 1); }
+
+bool sfc_engine_noted(struct sfc_engine *e) { return atomic_exchange(&e->noted, 0); }
 
 int sfc_module_load(struct sfc_engine *e, const uint8_t *code, size_t len, wasmtime_module_t **mod,
 	wasmtime_instance_pre_t **pre, char *err)

@@ -187,9 +187,9 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 	}()
 	g.openBinder()
 	for i, spec := range hops {
-		h := &hop{name: spec.Name, index: i, runLog: newLogRing(owner.log)}
+		h := &hop{name: spec.Name, index: i, runLog: newLogRing(owner.log, g.c)}
 		g.hops = append(g.hops, h)
-		g.c.setBudget(i, opts.Budget)
+		g.c.setBudget(rt.eng, i, opts.Budget)
 		v, err := g.newVersion(h, spec, nil, false)
 		if err != nil {
 			return nil, err
@@ -206,6 +206,7 @@ func (rt *Runtime) NewGroup(mem Memory, hops []Hop, opts GroupOptions) (_ *Group
 	}
 	g.countFlowBytes()
 	g.janitor.start(g)
+	rt.attend(g)
 	g.records.start()
 	return g, nil
 }
@@ -293,6 +294,7 @@ func (g *Group) Close() (err error) {
 		g.preparing.Lock()
 		defer g.preparing.Unlock()
 		g.closed = true
+		g.rt.neglect(g)
 		g.janitor.stop()
 		g.records.stop()
 		err = g.freeAll()

@@ -41,8 +41,9 @@ int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, struct 
 	i->ctx = wasmtime_store_context(i->store);
 	wasmtime_store_limiter(i->store, (int64_t)l->limit, (int64_t)table_limit, 1, 1, 1);
 	i->engine = e;
+	i->ticker = sfc_engine_ticker(e);
 	sfc_deadline_attach(i);
-	sfc_deadline_start(i, budget_ns);
+	sfc_deadline_enter(i, budget_ns);
 
 	wasmtime_instance_t w;
 	wasm_trap_t *trap = NULL;
@@ -50,6 +51,7 @@ int sfc_instance_new(struct sfc_engine *e, wasmtime_instance_pre_t *pre, struct 
 	sfc_memory_made = NULL;
 	wasmtime_error_t *we = wasmtime_instance_pre_instantiate(pre, i->ctx, &w, &trap);
 	sfc_layout_now = NULL;
+	sfc_deadline_leave(i);
 	i->mem = sfc_memory_made;
 	int rc = outcome(i, we, trap, err);
 	if (rc == SFC_OK && (!i->mem || !get_func(i, &w, "sfc_process", &i->process) ||
@@ -72,10 +74,11 @@ int sfc_instance_configure(struct sfc_instance *i, const char *json, uint32_t le
 	char *err)
 {
 	memcpy(i->mem->base + SFC_CONFIG_START, json, len);
-	sfc_deadline_start(i, budget_ns);
+	sfc_deadline_enter(i, budget_ns);
 	wasmtime_val_raw_t args[2] = { { .i32 = (int32_t)SFC_CONFIG_START }, { .i32 = (int32_t)len } };
 	wasm_trap_t *trap = NULL;
 	wasmtime_error_t *we = wasmtime_func_call_unchecked(i->ctx, &i->configure, args, 2, &trap);
+	sfc_deadline_leave(i);
 	int rc = outcome(i, we, trap, err);
 	if (rc != SFC_OK)
 		return rc;

@@ -21,11 +21,16 @@ type job struct {
 	quarantine bool
 }
 
+// roundEvery is the time between two rounds of a janitor that has something to
+// wait for, and how long what is noted waits for one.
+const roundEvery = 100 * time.Millisecond
+
 // janitor is the group's goroutine: it frees dead instances, makes spares,
-// settles replacements and passes on log lines.
+// settles replacements and passes on log lines. It has no timer as long as there
+// is nothing to wait for: see Runtime.attend.
 type janitor struct {
 	jobs chan job
-	// round asks for a round before its time.
+	// round asks for a round.
 	round chan struct{}
 	// wanted are the versions that lack a spare.
 	wanted []*version
@@ -49,16 +54,17 @@ func (j *janitor) stop() {
 
 func (j *janitor) run(g *Group) {
 	defer j.wg.Done()
-	every := time.NewTicker(100 * time.Millisecond)
-	defer every.Stop()
+	again := time.NewTimer(roundEvery) // a first round, of what was logged so far
+	defer again.Stop()
 	for {
 		select {
 		case jb := <-j.jobs:
 			j.handle(g, jb)
-		case <-every.C:
-			j.goRound(g)
+			again.Reset(roundEvery)
+		case <-again.C:
+			j.goRound(g, again)
 		case <-j.round:
-			j.goRound(g)
+			j.goRound(g, again)
 		case <-j.done:
 			for len(j.jobs) > 0 {
 				g.bury(<-j.jobs)
@@ -68,11 +74,26 @@ func (j *janitor) run(g *Group) {
 	}
 }
 
-func (j *janitor) goRound(g *Group) {
+func (j *janitor) goRound(g *Group, again *time.Timer) {
 	g.drainLogs()
-	j.settle(g)
+	waits := j.settle(g)
 	j.spawn(g)
+	if waits || len(j.wanted) > 0 {
+		again.Reset(roundEvery)
+	}
 }
+
+// ask asks for a round; one that is asked for already will do.
+func (j *janitor) ask() {
+	select {
+	case j.round <- struct{}{}:
+	default:
+	}
+}
+
+// note asks for a round within roundEvery. Anyone may, the worker too: it takes
+// no system call.
+func (g *Group) note() { g.c.note(g.rt.eng) }
 
 // makeRoom waits until another version of a function may be made.
 func (j *janitor) makeRoom(g *Group, h *hop) error {
@@ -86,18 +107,15 @@ func (j *janitor) makeRoom(g *Group, h *hop) error {
 		if time.Now().After(last) {
 			return fmt.Errorf("function %s: %d versions exist: install or discard those that are prepared", h.name, maxVersions)
 		}
-		select {
-		case j.round <- struct{}{}:
-		default:
-		}
+		j.ask()
 		time.Sleep(time.Millisecond)
 	}
 	return nil
 }
 
 // settle frees what replacements have left, and prepares what the worker needs
-// to hand over flow state.
-func (j *janitor) settle(g *Group) {
+// to hand over flow state. It reports whether one is under way.
+func (j *janitor) settle(g *Group) (waits bool) {
 	g.mu.Lock()
 	list := slices.Clone(g.replacements)
 	g.mu.Unlock()
@@ -106,6 +124,7 @@ func (j *janitor) settle(g *Group) {
 		if phase == Prepared || phase == Discarded {
 			continue
 		}
+		waits = waits || phase == OnTrial || phase == Probation
 		if phase == OnTrial {
 			if !r.tried {
 				r.tried = true
@@ -132,6 +151,7 @@ func (j *janitor) settle(g *Group) {
 				r.to.spec.Module.Manifest.Version, r.from.spec.Module.Manifest.Version, note(r.Status().Why))})
 		}
 	}
+	return waits
 }
 
 func note(why string) string {

@@ -53,5 +53,7 @@ wasm_trap_t *sfc_log_line(void *env, wasmtime_caller_t *caller, wasmtime_val_raw
 	l->line[i].len = (uint16_t)len;
 	memcpy(l->line[i].text, inst->mem->base + ptr, len);
 	atomic_store_explicit(&l->head, head + 1, memory_order_release);
+	atomic_store(l->noted, 1);
+	sfc_engine_note(inst->engine);
 	return NULL;
 }

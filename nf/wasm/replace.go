@@ -159,6 +159,7 @@ func (r *Replacement) Install() error {
 			r.configureLive()
 		}
 	}
+	g.note()
 	r.until = time.Now().Add(r.probation)
 	r.to.slots.follow(r.from.slots)
 	h.cur.Store(r.to)

@@ -39,9 +39,10 @@ type Options struct {
 // compiler, the epoch ticker and the accounts of tenants; Close it
 // after every Module and Group made from it.
 type Runtime struct {
-	eng      *engine
-	compiler *wasmtime.Engine // nil without a compiler
-	opts     Options
+	eng       *engine
+	compiler  *wasmtime.Engine // nil without a compiler
+	opts      Options
+	attendant attendant
 
 	mu      sync.Mutex
 	tenants map[string]*tenant // by name
@@ -71,6 +72,7 @@ func Open(opts Options) (*Runtime, error) {
 		return nil, fmt.Errorf("wasm: %w", err)
 	}
 	rt := &Runtime{eng: eng, opts: opts, tenants: make(map[string]*tenant)}
+	rt.attendant.start(eng)
 	if !opts.NoCompiler {
 		rt.compiler = newCompiler()
 	}
@@ -99,6 +101,7 @@ func (rt *Runtime) Close() error {
 		return nil
 	}
 	rt.closed = true
+	rt.attendant.stop()
 	rt.eng.close()
 	if rt.compiler != nil {
 		rt.compiler.Close()

@@ -60,6 +60,12 @@ func openEngine(tickUs uint32, mappings int) (*engine, error) {
 
 func (e *engine) close() { C.sfc_engine_delete(e.c) }
 
+// ticks is how often the epoch ticker ticked so far.
+func (e *engine) ticks() uint64 { return uint64(C.sfc_ticker_ticks(C.sfc_engine_ticker(e.c))) }
+
+// noted says, once, that a chain is.
+func (e *engine) noted() bool { return bool(C.sfc_engine_noted(e.c)) }
+
 // code is a module's machine code, loaded and linked.
 type code struct {
 	mod *C.wasmtime_module_t
@@ -162,9 +168,10 @@ func (i *instance) counters() *[nf.NumCounters]uint64 {
 // logRing holds lines written by sfc.log until they are read.
 type logRing struct{ c *C.struct_sfc_log }
 
-func newLogRing(q logQuota) *logRing {
+// newLogRing makes one whose lines are noted by a chain, which outlives it.
+func newLogRing(q logQuota, noted chain) *logRing {
 	c := (*C.struct_sfc_log)(C.calloc(1, C.sizeof_struct_sfc_log))
-	c.quota = q.c
+	c.quota, c.noted = q.c, &noted.c.noted
 	return &logRing{c}
 }
 
@@ -239,8 +246,22 @@ func (c chain) flowEnd(slots []uint32) (faulted uint32) {
 	return uint32(C.sfc_chain_flow_end(c.c, (*C.uint32_t)(unsafe.SliceData(slots)), C.uint32_t(len(slots))))
 }
 
+// note says that there is something for the janitor. Any thread may.
+func (c chain) note(e *engine) {
+	(*atomic.Uint32)(unsafe.Pointer(&c.c.noted)).Store(1)
+	C.sfc_engine_note(e.c)
+}
+
+// noted says so, once.
+func (c chain) noted() bool {
+	return (*atomic.Uint32)(unsafe.Pointer(&c.c.noted)).Swap(0) != 0
+}
+
 // setBudget sets the budget of hop h; its instance starts as none (suspended).
-func (c chain) setBudget(h int, budget time.Duration) { c.c.hop[h].budget_ns = C.uint64_t(budget) }
+func (c chain) setBudget(e *engine, h int, budget time.Duration) {
+	c.c.hop[h].budget_ns = C.uint64_t(budget)
+	C.sfc_ticker_budget(C.sfc_engine_ticker(e.c), C.uint64_t(budget))
+}
 
 // setInstance gives hop h an instance; nil: none.
 func (c chain) setInstance(h int, i *instance) {

@@ -3,7 +3,7 @@
  * call per burst and its return. Go compiles, checks and replaces; C calls
  * guests, keeps their deadlines and settles their verdicts.
  *
- * Files: engine.c (engine, epoch ticker, host imports), memory.c (linear
+ * Files: engine.c (engine, host imports), ticker.c (epoch ticker), memory.c (linear
  * memory with the window mapped over it), instance.c (one guest), log.c and
  * emit.c (its log lines and records), deadline.c (the CPU time of its calls),
  * chain.c (a burst through the functions of a path), between.c (what they are
@@ -123,6 +123,7 @@ struct sfc_log {
 	uint64_t tokens_ns;          /* token bucket, in ns of credit */
 	uint64_t last_ns;
 	struct sfc_log_quota *quota;
+	_Atomic uint32_t *noted;     /* the chain's */
 	struct { uint8_t level; uint16_t len; char text[SFC_LOG_BYTES]; } line[SFC_LOG_LINES];
 };
 
@@ -171,10 +172,25 @@ struct sfc_deadline {
 	uint64_t ref_ns;    /* thread's CPU time when first looked at, 0: not yet */
 	uint64_t late_ns;   /* CPU time taken, when it was too late */
 	uint32_t suspect;   /* calls still to be measured whole */
+	bool entered;       /* sfc_ticker_enter has counted it */
+};
+
+/* The epoch ticker, see ticker.c. */
+struct sfc_ticker {
+	wasm_engine_t *wasm;
+	pthread_t thread;
+	uint32_t period_ns;
+	_Atomic uint64_t linger_ns;
+	_Atomic bool stop;
+	_Atomic uint64_t ticks;
+	_Atomic uint32_t used;   /* a burst met a guest since the last tick */
+	_Atomic uint32_t inside; /* calls under way that sfc_ticker_enter counts */
+	_Atomic uint32_t asleep; /* a futex */
 };
 
 struct sfc_instance {
 	struct sfc_engine *engine;
+	struct sfc_ticker *ticker;
 	struct sfc_deadline deadline;
 	wasmtime_store_t *store;
 	wasmtime_context_t *ctx;
@@ -238,6 +254,7 @@ struct sfc_chain {
 	struct sfc_desc *desc;
 	struct sfc_control *control;
 	struct sfc_binder *binder; /* NULL: functions have nothing to give their flows */
+	_Atomic uint32_t noted; /* there is something for the janitor */
 	uint64_t time_mask; /* time functions on bursts where (count & mask) == 0 */
 	uint64_t count;
 	const uint8_t *frames; /* the frame region, as the host sees it */
@@ -257,9 +274,11 @@ struct sfc_engine;
 
 struct sfc_engine *sfc_engine_new(uint32_t tick_us, uint64_t mappings, char *err);
 void sfc_engine_delete(struct sfc_engine *);
-uint64_t sfc_engine_ticks(struct sfc_engine *);
-void sfc_engine_use(struct sfc_engine *);
 wasm_engine_t *sfc_engine_wasm(struct sfc_engine *);
+struct sfc_ticker *sfc_engine_ticker(struct sfc_engine *);
+/* Says that a chain is noted; tells, once, that one is. */
+void sfc_engine_note(struct sfc_engine *);
+bool sfc_engine_noted(struct sfc_engine *);
 /* Claims or gives back n of the mappings that all memories together may have;
  * 0, or what they may have when that is too few. */
 uint64_t sfc_engine_claim(struct sfc_engine *, int64_t n);
@@ -275,11 +294,39 @@ wasm_trap_t *sfc_log_line(void *env, wasmtime_caller_t *, wasmtime_val_raw_t *ar
 struct sfc_records *sfc_records_new(void);
 void sfc_records_delete(struct sfc_records *);
 wasm_trap_t *sfc_emit(void *env, wasmtime_caller_t *, wasmtime_val_raw_t *args, size_t n);
-/* deadline.c */
+/* ticker.c; start: 0 or an error number */
+int sfc_ticker_start(struct sfc_ticker *, wasm_engine_t *, uint32_t period_ns);
+void sfc_ticker_stop(struct sfc_ticker *);
+void sfc_ticker_budget(struct sfc_ticker *, uint64_t budget_ns);
+void sfc_ticker_enter(struct sfc_ticker *);
+void sfc_ticker_leave(struct sfc_ticker *);
+void sfc_ticker_wake(struct sfc_ticker *);
+
+/* Says that a burst meets a guest, so that there are ticks. Not more than once
+ * between two ticks it is a full barrier. */
+static inline void sfc_ticker_use(struct sfc_ticker *t)
+{
+	if (!atomic_load_explicit(&t->used, memory_order_relaxed)) {
+		atomic_exchange(&t->used, 1);
+		if (atomic_load(&t->asleep))
+			sfc_ticker_wake(t);
+	} else if (__builtin_expect(atomic_load_explicit(&t->asleep, memory_order_relaxed), 0)) {
+		sfc_ticker_wake(t); /* who set used has not come to it yet */
+	}
+}
+
+static inline uint64_t sfc_ticker_ticks(struct sfc_ticker *t)
+{
+	return atomic_load_explicit(&t->ticks, memory_order_relaxed);
+}
+
+/* deadline.c. Start is for calls of a burst. A call that comes seldom enters
+ * before and leaves after. */
 void sfc_deadline_attach(struct sfc_instance *);
 void sfc_deadline_start(struct sfc_instance *, uint64_t budget_ns);
+void sfc_deadline_enter(struct sfc_instance *, uint64_t budget_ns);
+void sfc_deadline_leave(struct sfc_instance *);
 uint64_t sfc_deadline_end(struct sfc_instance *);
-uint32_t sfc_engine_tick_ns(struct sfc_engine *);
 
 struct sfc_layout *sfc_layout_new(struct sfc_engine *);
 void sfc_layout_delete(struct sfc_layout *);

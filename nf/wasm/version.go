@@ -114,7 +114,7 @@ func (g *Group) newVersion(h *hop, spec Hop, like *version, same bool) (_ *versi
 	} else if v.slots, err = openSlots(spec, &g.opts, g.tenant, like == nil && g.opts.Slots.Adopt); err != nil {
 		return nil, err
 	}
-	v.stats, v.configLog = newHopStats(), newLogRing(g.tenant.log)
+	v.stats, v.configLog = newHopStats(), newLogRing(g.tenant.log, g.c)
 	spec.Module.retain()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -164,6 +164,7 @@ func (g *Group) fill(v *version) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v.ready = true
+	g.note() // of what they logged
 	return nil
 }
 
