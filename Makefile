@@ -115,6 +115,10 @@ bench-workers: ## two workers against two processes of one, ROUNDS times in turn
 bench-holds: ## how long packets wait while flows move between workers and functions are replaced (on an idle machine)
 	SFC_HOLDS=1000 $(GO) test -count=1 -timeout 60m -run '^TestHolds$$' -v ./testbed/bench
 
+.PHONY: bench-daemon
+bench-daemon: as-root deps ## what the daemon promises: chains made, modules uploaded, kills, shares, many chains, idle (as root, on an idle machine)
+	SFC_DAEMON=30 $(GO) test -count=1 -timeout 30m -run '^TestFigures$$' -v ./testbed/daemon
+
 .PHONY: bench-peers
 bench-peers: deps ## compare with dpdk-testpmd, Linux forwarding and nftables on veth, ROUNDS times in turn (as root, on an idle machine)
 	@command -v dpdk-testpmd >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends dpdk-dev librte-net-af-xdp23; }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,25 +29,7 @@ import (
 	"sfc/testbed/trafgen"
 )
 
-// sfcdBinary is the daemon, built once for all tests of this package.
-var sfcdBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "sfcd")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "sfcd")
-	// Control runs as nobody, who must be able to read it.
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return "", err
-	}
-	out, err := exec.Command("go", "build", "-o", path, "sfc/cmd/sfcd").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build sfcd: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-// ownMounts is set in a process that has mounts of its own.
+// ownMounts is set in a process that has mounts of its own: where the programs are.
 const ownMounts = "SFC_DAEMON_MOUNTS"
 
 // inOwnMounts runs the test again in a process with a mount namespace of its own,
@@ -57,7 +40,7 @@ func inOwnMounts(t *testing.T, size string) (dir string, ok bool) {
 	gate.Root(t)
 	if os.Getenv(ownMounts) == "" {
 		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-		cmd.Env = append(os.Environ(), ownMounts+"=1")
+		cmd.Env = append(os.Environ(), ownMounts+"="+binaries(t))
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 		out, err := cmd.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
@@ -65,6 +48,8 @@ func inOwnMounts(t *testing.T, size string) (dir string, ok bool) {
 		}
 		return "", false
 	}
+	programs.once.Do(func() { programs.dir = os.Getenv(ownMounts) })
+	t.Cleanup(func() { programs.dir = "" }) // they are the other process's
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -193,28 +178,39 @@ func (f *faulty) data() string    { return filepath.Join(f.dir, "data") }
 // command is the daemon's, with these arguments after its own.
 func (f *faulty) command(args ...string) *exec.Cmd {
 	f.t.Helper()
-	all := append([]string{"--data-dir", f.data(), "--run-dir", filepath.Join(f.dir, "run"), "--listen", f.address()}, args...)
-	cmd := exec.Command(must[string](f.t)(sfcdBinary()), all...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	all := append([]string{"--config", "/dev/null", "--data-dir", f.data(), "--run-dir", filepath.Join(f.dir, "run"), "--listen", f.address()}, args...)
+	cmd := exec.Command(filepath.Join(binaries(f.t), "sfcd"), all...)
+	cmd.WaitDelay = time.Second // children of one that was killed have its log open
 	return cmd
 }
 
-// launch starts a command in the daemon's namespace.
-func (f *faulty) launch(cmd *exec.Cmd) error { return f.ns.Do(cmd.Start) }
+// launch runs a command in the daemon's namespace; ended has how it ended. When
+// this process dies, the command ends: the thread that started it stays.
+func (f *faulty) launch(cmd *exec.Cmd) (ended chan error) {
+	f.t.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	started, ended := make(chan error), make(chan error, 1)
+	go func() {
+		ended <- f.ns.Do(func() error {
+			err := cmd.Start()
+			started <- err
+			if err != nil {
+				return err
+			}
+			return cmd.Wait()
+		})
+	}()
+	check(f.t, <-started)
+	return ended
+}
 
 // start starts the daemon and waits until it serves.
 func (f *faulty) start() {
 	f.t.Helper()
 	f.cmd = f.command(f.args...)
-	// Pdeathsig would be that of the thread that starts it, which ends at once.
-	f.cmd.SysProcAttr = nil
 	f.cmd.Stderr = &f.log
 	ready := strings.Count(f.log.String(), "sfcd is ready")
-	if err := f.launch(f.cmd); err != nil {
-		f.t.Fatal(err)
-	}
-	f.ended = make(chan error, 1)
-	go func(cmd *exec.Cmd, ended chan error) { ended <- cmd.Wait() }(f.cmd, f.ended)
+	f.ended = f.launch(f.cmd)
 	f.await("ready", func() string {
 		select {
 		case err := <-f.ended:
@@ -256,19 +252,14 @@ func (f *faulty) refused(cmd *exec.Cmd) string {
 	f.t.Helper()
 	var out lines
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.SysProcAttr = nil
-	if err := f.launch(cmd); err != nil {
-		f.t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	done := f.launch(cmd)
 	select {
 	case err := <-done:
 		if err == nil {
 			f.t.Errorf("it ended without an error: %s", out.String())
 		}
 	case <-time.After(20 * time.Second):
-		_ = cmd.Process.Kill() // it is being failed for that
+		_ = cmd.Process.Signal(syscall.SIGTERM) // the wait says how that went
 		<-done
 		f.t.Errorf("it was not refused: %s", out.String())
 	}
@@ -312,9 +303,9 @@ func (f *faulty) await(what string, says func() string) {
 func (f *faulty) tenant(name string) {
 	f.t.Helper()
 	must[*api.Tenant](f.t)(f.api.Tenants().Create(context.Background(), &api.Tenant{Metadata: api.Metadata{Name: name}}))
-	module := catalogue(f.t, "hop")
+	hop := module(f.t, "hop")
 	must[*api.Function](f.t)(f.api.Upload(context.Background(), name, client.Upload{
-		Function: "hop", Version: "1.0.0", Module: bytes.NewReader(module), Size: int64(len(module)),
+		Function: "hop", Version: "1.0.0", Module: bytes.NewReader(hop), Size: int64(len(hop)),
 	}))
 }
 
@@ -342,8 +333,8 @@ func (f *faulty) portReady(name string) {
 	})
 }
 
-// chain is one from in to out for a VLAN.
-func chain(name string, vlan int, module string) *api.Chain {
+// chainOn is one from in to out for a VLAN.
+func chainOn(name string, vlan int, module string) *api.Chain {
 	return &api.Chain{Metadata: api.Metadata{Name: name}, Spec: api.ChainSpec{
 		Match: []api.ChainMatch{{Port: "in", VLAN: &vlan}}, Egress: "out", Functions: []api.ChainFunction{{Module: module}},
 	}}
@@ -352,7 +343,7 @@ func chain(name string, vlan int, module string) *api.Chain {
 // active makes a chain of hop and waits until it runs.
 func (f *faulty) active(tenant, name string, vlan int) {
 	f.t.Helper()
-	must[*api.Chain](f.t)(f.api.Chains(tenant).Create(context.Background(), chain(name, vlan, "hop@1.0.0")))
+	must[*api.Chain](f.t)(f.api.Chains(tenant).Create(context.Background(), chainOn(name, vlan, "hop@1.0.0")))
 	f.condition(tenant, name, api.Ready, api.True, "")
 }
 
@@ -367,6 +358,28 @@ func (f *faulty) condition(tenant, name, typ, status, reason string) {
 		have := c.Status.Conditions.Find(typ)
 		if have == nil || have.Status != status || reason != "" && have.Reason != reason {
 			return fmt.Sprintf("%+v", c.Status.Conditions)
+		}
+		return ""
+	})
+}
+
+// running waits until the data plane has both ports and these chains: after a start
+// objects say how they were before.
+func (f *faulty) running(chains ...string) {
+	f.t.Helper()
+	f.await("running", func() string {
+		s, err := f.api.Stats(context.Background(), "")
+		if err != nil || len(s.Ports) != 2 {
+			return fmt.Sprint(s, err)
+		}
+		var have []string
+		for _, c := range s.Chains {
+			have = append(have, c.Tenant+"/"+c.Name)
+		}
+		for _, c := range chains {
+			if !slices.Contains(have, c) {
+				return fmt.Sprintf("%s is not among %v", c, have)
+			}
 		}
 		return ""
 	})
@@ -397,12 +410,6 @@ func (f *faulty) well() {
 		}
 		return ""
 	})
-}
-
-// catalogue returns a module of the catalogue.
-func catalogue(t testing.TB, name string) []byte {
-	t.Helper()
-	return must[[]byte](t)(os.ReadFile(filepath.Join("..", "..", "nf", "catalog", name, name+".wasm")))
 }
 
 // probe is a UDP packet of a VLAN with a number in it.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -40,7 +39,7 @@ func TestFaultTaken(t *testing.T) {
 		says []string
 	}{
 		{"the same data", append([]string{"--data-dir", f.data()}, own...), []string{"data directory " + f.data(), "process id " + pid}},
-		{"the same run directory", []string{"--data-dir", filepath.Join(elsewhere, "data")}, []string{"run directory", "process id " + pid}},
+		{"the same run directory", []string{"--data-dir", filepath.Join(elsewhere, "data"), "--run-dir", filepath.Join(f.dir, "run"), "--listen", own[3]}, []string{"run directory", "process id " + pid}},
 		{
 			"the same socket",
 			[]string{"--data-dir", filepath.Join(elsewhere, "data"), "--run-dir", filepath.Join(elsewhere, "run"), "--listen", f.address()},
@@ -53,7 +52,7 @@ func TestFaultTaken(t *testing.T) {
 		},
 	} {
 		cmd := f.command()
-		cmd.Args = append(cmd.Args[:1], c.args...)
+		cmd.Args = append([]string{cmd.Args[0], "--config", "/dev/null"}, c.args...)
 		said := f.refused(cmd)
 		for _, want := range c.says {
 			if !strings.Contains(said, want) {
@@ -139,7 +138,7 @@ func TestFaultPortTaken(t *testing.T) {
 	t.Logf("attached %v after the other program went", time.Since(begin).Round(time.Millisecond))
 }
 
-// A control that cannot begin, because its store is not its own, is started
+// A control that cannot begin, because it may not enter its data, is started
 // again with back-off and alarm; traffic goes on, and it comes back by itself.
 func TestFaultControlCannotBegin(t *testing.T) {
 	f := newFaulty(t, publicDir(t))
@@ -147,7 +146,6 @@ func TestFaultControlCannotBegin(t *testing.T) {
 	f.ports(api.UnmatchedDrop)
 	f.active("acme", "edge", 5)
 	s := f.stream(5, time.Millisecond)
-	store := filepath.Join(f.data(), "store")
 	if err := os.Chmod(f.data(), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -164,17 +162,15 @@ func TestFaultControlCannotBegin(t *testing.T) {
 		}
 		return ""
 	})
-	if !strings.Contains(f.log.String(), store+": permission denied") {
-		t.Errorf("the log does not name %s", store)
+	if !strings.Contains(f.log.String(), f.data()) || !strings.Contains(f.log.String(), "permission denied") {
+		t.Errorf("the log does not name %s", f.data())
 	}
 	if err := os.Chmod(f.data(), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	f.well()
+	f.problem("control dies again and again")
 	f.condition("acme", "edge", api.Ready, api.True, "")
 	if lost := s.lost(); lost != 0 {
 		t.Errorf("%d of %d packets were lost", lost, s.sent)
 	}
 }
-
-var _ = exec.Command

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -144,68 +143,87 @@ func (r *rig) newProcess(role string, old int) {
 	})
 }
 
+// disturbance is something that is done to the daemon under traffic.
+type disturbance struct {
+	what   string
+	target string // for docs/benchmarks.md
+	times  int
+	// harmless says that not a packet may be lost.
+	harmless bool
+	do       func(i int)
+}
+
+func disturbances(r *rig) []disturbance {
+	return []disturbance{
+		{"control killed", "nothing lost", controlKills, true, func(i int) {
+			pid := r.role("control")
+			check(r.tb, syscall.Kill(pid, syscall.SIGKILL))
+			r.newProcess("control", pid)
+			r.healthy()
+			if i%3 == 2 {
+				r.again() // for a supervisor that knows of no death, or it would wait ever longer
+			}
+		}},
+		{"supervisor killed and started again", "nothing lost", supervisorKills, true, func(int) {
+			pid := r.role("dataplane")
+			r.again()
+			if now := r.role("dataplane"); now != pid {
+				r.tb.Errorf("the data plane is process %d, it was %d", now, pid)
+			}
+		}},
+		{"data plane and control replaced", "nothing lost", replacements, true, func(int) {
+			plane, control := r.role("dataplane"), r.role("control")
+			check(r.tb, r.cmd.Process.Signal(syscall.SIGHUP))
+			r.newProcess("dataplane", plane)
+			r.newProcess("control", control)
+			r.healthy()
+		}},
+		{"data plane killed", "300 ms, no flow lost", planeKills, false, func(int) {
+			pid := r.role("dataplane")
+			check(r.tb, syscall.Kill(pid, syscall.SIGKILL))
+			r.newProcess("dataplane", pid)
+			r.healthy()
+			r.again() // as above: each time is the first one
+		}},
+	}
+}
+
+// disturb does something again and again, and sees after each time that
+// everything is there. It returns how many packets were lost in all, and the
+// longest time each time without one that came.
+func (r *rig) disturb(d disturbance) (lost int, gaps []time.Duration) {
+	r.tb.Helper()
+	_, made := r.flows()
+	for i := range d.times {
+		from, before := r.pulse.sent.Load(), r.losses()
+		time.Sleep(50 * time.Millisecond)
+		d.do(i)
+		when := fmt.Sprintf("%s, time %d", d.what, i+1)
+		r.whole(when)
+		a := r.pulse.since(from)
+		lost += a.lost
+		gaps = append(gaps, a.gap)
+		if d.harmless && a.lost > 0 {
+			r.tb.Errorf("%s: %d of %d packets were lost; %v", when, a.lost, a.sent, r.losses().since(before))
+		}
+		if a.gap > farTooLong {
+			r.tb.Errorf("%s: no packet for %v", when, a.gap)
+		}
+	}
+	if now, all := r.flows(); all != made || now < udpFlows+tcpFlows+1 {
+		r.tb.Errorf("%s: %d flows are there, %d were made: %d before", d.what, now, all, made)
+	}
+	r.pulse.order(r.tb)
+	return lost, gaps
+}
+
 // Processes of the daemon are killed and replaced in the middle of traffic.
 // Nothing that was established is lost; and nothing at all unless it was the
 // data plane that died.
 func TestKills(t *testing.T) {
 	r := newRig(t)
-	_, made := r.flows()
-	disturb := func(what string, times int, lossless bool, do func(i int)) {
-		var gaps []time.Duration
-		lost := 0
-		for i := range times {
-			time.Sleep(50 * time.Millisecond)
-			from := r.pulse.sent.Load()
-			time.Sleep(20 * time.Millisecond)
-			before := r.losses()
-			do(i)
-			when := fmt.Sprintf("%s %d", what, i+1)
-			r.whole(when)
-			a := r.pulse.since(from)
-			lost += a.lost
-			gaps = append(gaps, a.gap)
-			if lossless && a.lost > 0 {
-				t.Errorf("%s: %d of %d packets were lost; %v", when, a.lost, a.sent, r.losses().since(before))
-			}
-			if a.gap > farTooLong {
-				t.Errorf("%s: no packet for %v", when, a.gap)
-			}
-		}
-		slices.Sort(gaps)
-		t.Logf("%s, %d times: %d packets lost; without a packet for %v (median), %v (longest)", what, times, lost, gaps[times/2], gaps[times-1])
-		if now, all := r.flows(); all != made || now < udpFlows+tcpFlows+1 {
-			t.Errorf("%s: %d flows are there, %d were made: %d before", what, now, all, made)
-		}
-		r.pulse.order(t)
+	for _, d := range disturbances(r) {
+		lost, gaps := r.disturb(d)
+		t.Logf("%s: %d packets lost; without a packet for %s", d.what, lost, times(gaps))
 	}
-	disturb("control killed", controlKills, true, func(i int) {
-		pid := r.role("control")
-		check(t, syscall.Kill(pid, syscall.SIGKILL))
-		r.newProcess("control", pid)
-		r.healthy()
-		if i%3 == 2 {
-			r.again() // for a supervisor that knows of no death, or it would wait ever longer
-		}
-	})
-	disturb("supervisor killed and started", supervisorKills, true, func(int) {
-		pid := r.role("dataplane")
-		r.again()
-		if now := r.role("dataplane"); now != pid {
-			t.Errorf("the data plane is process %d, it was %d", now, pid)
-		}
-	})
-	disturb("replaced", replacements, true, func(int) {
-		plane, control := r.role("dataplane"), r.role("control")
-		check(t, r.cmd.Process.Signal(syscall.SIGHUP))
-		r.newProcess("dataplane", plane)
-		r.newProcess("control", control)
-		r.healthy()
-	})
-	disturb("data plane killed", planeKills, false, func(int) {
-		pid := r.role("dataplane")
-		check(t, syscall.Kill(pid, syscall.SIGKILL))
-		r.newProcess("dataplane", pid)
-		r.healthy()
-		r.again() // as above: each time is the first one
-	})
 }

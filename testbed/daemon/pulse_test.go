@@ -22,6 +22,7 @@ type pulse struct {
 	from *net.UDPConn // on the client, connected
 	sent atomic.Uint64
 	stop chan struct{}
+	once sync.Once
 	all  sync.WaitGroup
 
 	mu   sync.Mutex
@@ -61,11 +62,14 @@ func newPulse(tb testing.TB, b *bed, port int, every time.Duration) *pulse {
 	return p
 }
 
+// close ends it. Closing again does nothing.
 func (p *pulse) close() {
-	close(p.stop)
-	p.to.Close()
-	p.all.Wait()
-	p.from.Close()
+	p.once.Do(func() {
+		close(p.stop)
+		p.to.Close()
+		p.all.Wait()
+		p.from.Close()
+	})
 }
 
 // send keeps to its times: what it missed, it sends at once.
