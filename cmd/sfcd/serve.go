@@ -4,8 +4,10 @@ import (
 	"context"
 	"path/filepath"
 
+	"sfc/ctrl/child"
 	"sfc/ctrl/compile"
 	"sfc/ctrl/control"
+	"sfc/ctrl/kernelipc"
 	"sfc/ctrl/planeipc"
 )
 
@@ -22,6 +24,9 @@ func serveControl(ctx context.Context, parts controlParts, ready func() error) e
 	opts := control.Options{
 		DataDir: c.DataDir, TLSCert: c.TLSCert, TLSKey: c.TLSKey, Plane: parts.plane, Compiler: compiler,
 		Traces: c.Traces, Version: versionText(), Log: parts.log, Changed: follow(ctx, parts.plane),
+	}
+	opts.Supervisor = func(ctx context.Context) (kernelipc.Status, error) {
+		return child.Call[kernelipc.Status](ctx, parts.process, kernelipc.MethodStatus, kernelipc.None{})
 	}
 	for _, l := range parts.listeners {
 		opts.Listeners = append(opts.Listeners, control.Listener{Address: l.address, Listener: l.Listener})

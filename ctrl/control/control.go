@@ -17,10 +17,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"sfc/ctrl/api"
 	"sfc/ctrl/client"
+	"sfc/ctrl/kernelipc"
 	"sfc/ctrl/observe"
 	"sfc/ctrl/plane"
 	"sfc/ctrl/reconcile"
@@ -39,6 +41,8 @@ type Options struct {
 	// TLSCert and TLSKey are PEM files for those that are not unix sockets.
 	TLSCert, TLSKey string
 	Plane           plane.Plane
+	// Supervisor says how the daemon's processes are; nil: there are none.
+	Supervisor func(context.Context) (kernelipc.Status, error)
 	// Changed has a value when the data plane was started again; nil: it is
 	// looked at from time to time.
 	Changed  <-chan struct{}
@@ -101,8 +105,10 @@ func Run(ctx context.Context, opts Options, ready func() error) (err error) {
 	// Nobody asks before requests are served.
 	inUse := func(tenant string) ([]string, bool) { return rec.InUse(tenant) }
 	fs := &functionStores{store: st, spool: spool, inUse: inUse}
+	kids := &children{ask: opts.Supervisor, log: opts.Log}
 	srv, err := server.New(ctx, server.Options{
-		Store: st, Functions: fs, Plane: opts.Plane, Metrics: observe.Handler(opts.Plane.Stats), AuditFile: filepath.Join(opts.DataDir, "audit.log"),
+		Health: kids.problems,
+		Store:  st, Functions: fs, Plane: opts.Plane, Metrics: observe.Handler(opts.Plane.Stats), AuditFile: filepath.Join(opts.DataDir, "audit.log"),
 		Groups: opts.Groups, Version: opts.Version, Logger: opts.Log.With("part", "api"),
 	})
 	if err != nil {
@@ -123,6 +129,10 @@ func Run(ctx context.Context, opts Options, ready func() error) (err error) {
 	if err != nil {
 		return err
 	}
+	watching, stop := context.WithCancel(ctx)
+	var watched sync.WaitGroup
+	defer func() { stop(); watched.Wait() }()
+	watched.Go(func() { kids.watch(watching, srv.Publish) })
 	return serve(ctx, &opts, srv, rec, ready)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"sfc/ctrl/api"
+	"sfc/ctrl/store"
 )
 
 // handlers are those of all operations in the table of routes.
@@ -42,14 +43,29 @@ func (k *kind[T, P]) handle(h map[string]handler, name string) {
 	h["get"+name], h["put"+name], h["delete"+name] = k.get, k.put, k.delete
 }
 
-// health says whether everything serves. It says no more than that to strangers.
+// health says whether everything serves. To strangers it says no more than that,
+// to those who look after the host which part of the store is damaged as well.
 func (s *Server) health(r *request) (*answer, error) {
 	h := api.Health{Status: "ok"}
 	if err := s.audit.failing(); err != nil {
 		h.Problems = append(h.Problems, "the audit log cannot be written")
 	}
-	if n := len(s.opts.Store.Damage()); n > 0 {
-		h.Problems = append(h.Problems, fmt.Sprintf("%d parts of the store were found damaged", n))
+	switch err := s.opts.Store.Writable(); {
+	case errors.Is(err, store.ErrFull):
+		h.Problems = append(h.Problems, "the daemon's disk is full: nothing can be changed")
+	case err != nil:
+		h.Problems = append(h.Problems, "the daemon's disk cannot be written: nothing can be changed")
+	}
+	if damage := s.opts.Store.Damage(); len(damage) > 0 {
+		h.Problems = append(h.Problems, fmt.Sprintf("%d parts of the store were found damaged", len(damage)))
+		if r.ofHost() {
+			for _, d := range damage[:min(len(damage), maxNamed)] {
+				h.Problems = append(h.Problems, d.String())
+			}
+		}
+	}
+	if s.opts.Health != nil {
+		h.Problems = append(h.Problems, s.opts.Health()...)
 	}
 	if s.opts.Plane != nil && !s.events.connected() {
 		h.Problems = append(h.Problems, "the data plane does not answer")
@@ -58,6 +74,20 @@ func (s *Server) health(r *request) (*answer, error) {
 		h.Status = "degraded"
 	}
 	return &answer{body: h}, nil
+}
+
+// maxNamed is how many damaged parts of the store health names.
+const maxNamed = 10
+
+// ofHost says whether a request that anybody may make comes from somebody who
+// looks after the host.
+func (r *request) ofHost() bool {
+	_, has := bearer(r.Request)
+	p, _ := r.Context().Value(connKey{}).(*peer)
+	if !has && (p == nil || p.who == nil) {
+		return false
+	}
+	return r.identify() == nil && r.who.tenant == ""
 }
 
 // openAPI sends the document.

@@ -28,6 +28,9 @@ type Options struct {
 	Functions FunctionStore
 	// Plane answers about what runs; nil when there is none.
 	Plane plane.Plane
+	// Health says what else is wrong with the daemon, for everybody to read; nil
+	// when there is nobody to ask.
+	Health func() []string
 	// Metrics serves /metrics; nil for none.
 	Metrics http.Handler
 	// AuditFile is where the audit log is appended to.

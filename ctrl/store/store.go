@@ -175,6 +175,10 @@ func (s *Store) Damage() []Damage {
 	return slices.Clone(s.damage)
 }
 
+// Writable says why nothing can be written now, for want of room or because the
+// file system is read-only; nil if it can.
+func (s *Store) Writable() error { return s.disk.check(0) }
+
 // Access returns where the server listens, if Options.Listen asked for it, and
 // what a tool has to say to see a space. The password is this process's, and as
 // good as all of the store's data.
