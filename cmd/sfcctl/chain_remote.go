@@ -68,7 +68,8 @@ func newChainCreate(e env) *cobra.Command {
 aliases (firewall@prod, which chains follow when it moves) or module files, which
 must have been deployed. The chain becomes active on all workers at once.`,
 		"created and active", func(ctx context.Context, c *client.Client, chain *api.Chain) (*api.Chain, error) {
-			return c.Chains(chain.Metadata.Tenant).Create(ctx, chain)
+			made, err := c.Chains(chain.Metadata.Tenant).Create(ctx, chain)
+			return made, cured(err, api.ReasonExists, "sfcctl chain update")
 		})
 }
 
@@ -188,6 +189,9 @@ func describeChain(w *table, c *api.Chain) {
 	w.row("Active:", yesNo(c.Status.Active))
 	w.row("Generation:", fmt.Sprintf("%d, in force %d", c.Metadata.Generation, c.Status.ObservedGeneration))
 	w.row("Egress:", c.Spec.Egress)
+	if c.Spec.Drain {
+		w.row("Drain:", "yes, it takes no new flows")
+	}
 	w.row("Created:", age(c.Metadata.CreatedAt)+" ago")
 	w.line("")
 	w.row("FUNCTION", "MODULE", "VERSION", "DIGEST", "STATE", "CANARY", "MESSAGE")

@@ -39,7 +39,7 @@ func readSmall(path string) ([]byte, error) {
 
 func newNFDeploy(e env) *cobra.Command {
 	r := remote{e: e}
-	var name, version, key, signature, source string
+	var version, key, signature, source string
 	cmd := &cobra.Command{
 		Use:   "deploy FILE",
 		Short: "Store a module as a version of a function",
@@ -59,14 +59,11 @@ sfcctl nf sign.`,
 			if err != nil {
 				return err
 			}
-			if name == "" {
-				name = m.Manifest.Name
-			}
 			if version == "" {
 				version = m.Manifest.Version
 			}
 			u := client.Upload{
-				Function: name, Version: version, Module: bytes.NewReader(m.Wasm), Size: int64(len(m.Wasm)),
+				Function: m.Manifest.Name, Version: version, Module: bytes.NewReader(m.Wasm), Size: int64(len(m.Wasm)),
 				Digest: digestOf(m.Wasm), Source: source,
 			}
 			if source == "" {
@@ -89,14 +86,13 @@ sfcctl nf sign.`,
 			if f.Spec.Signature != nil {
 				signed = "signed by " + f.Spec.Signature.Key
 			}
-			return r.done(f, nil, "%s@%s of tenant %s is stored: %s, %d bytes, %s", name, version, r.tenant, f.Spec.Digest, f.Spec.Size, signed)
+			return r.done(f, nil, "%s@%s of tenant %s is stored: %s, %d bytes, %s", m.Manifest.Name, version, r.tenant, f.Spec.Digest, f.Spec.Size, signed)
 		},
 	}
 	r.tenantFlag(cmd)
 	r.jsonFlag(cmd)
 	f := cmd.Flags()
 	f.StringVar(&version, "version", "", "the version (default: the manifest's)")
-	f.StringVar(&name, "name", "", "the function (default: the manifest's name)")
 	f.StringVar(&key, "key", "", "private key to sign it with, PEM as of sfcctl nf keygen")
 	f.StringVar(&signature, "signature", "", "signature made by sfcctl nf sign")
 	f.StringVar(&source, "source", "", "where it comes from, for its provenance (default: the file's name)")

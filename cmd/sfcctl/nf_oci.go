@@ -76,7 +76,7 @@ annotation, and prints the reference by digest. No daemon is asked.` + registryH
 
 func newNFPull(e env) *cobra.Command {
 	r := remote{e: e}
-	var name, version, out string
+	var version, out string
 	var plain bool
 	cmd := &cobra.Command{
 		Use:   "pull REFERENCE",
@@ -110,9 +110,6 @@ written to a file, and no daemon is asked.` + registryHelp,
 				Function: manifest.Name, Version: manifest.Version, Module: bytes.NewReader(p.Module), Size: int64(len(p.Module)),
 				Digest: digestOf(p.Module), Source: p.Reference,
 			}
-			if name != "" {
-				u.Function = name
-			}
 			if version != "" {
 				u.Version = version
 			}
@@ -130,7 +127,6 @@ written to a file, and no daemon is asked.` + registryHelp,
 	r.tenantFlag(cmd)
 	r.jsonFlag(cmd)
 	f := cmd.Flags()
-	f.StringVar(&name, "name", "", "the function (default: the manifest's name)")
 	f.StringVar(&version, "version", "", "the version (default: the manifest's)")
 	f.StringVar(&out, "out", "", "write the module to this file instead of deploying it")
 	f.BoolVar(&plain, "plain-http", false, "speak without TLS, to a registry on this host")

@@ -66,6 +66,7 @@ An interface that is the only way to the host is refused unless --force is given
 			for i := range list {
 				p := &list[i]
 				made, err := c.Ports().Create(cmd.Context(), p)
+				err = cured(err, api.ReasonExists, "sfcctl port detach %s, and attach it anew", p.Metadata.Name)
 				if err := r.done(made, err, ""); err != nil {
 					return err
 				}

@@ -79,6 +79,14 @@ func (r *remote) dialScope(ctx context.Context) (*client.Client, error) {
 	return c, nil
 }
 
+// cured adds to a problem with a reason which command helps.
+func cured(err error, reason, command string, args ...any) error {
+	if !api.IsReason(err, reason) {
+		return err
+	}
+	return fmt.Errorf("%w; here: "+command, append([]any{err}, args...)...)
+}
+
 // onlyTenant returns the caller's tenant, or the only one there is.
 func onlyTenant(ctx context.Context, c *client.Client) (string, error) {
 	id, err := c.Identity(ctx)

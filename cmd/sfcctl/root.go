@@ -68,6 +68,7 @@ func finish(cmd *cobra.Command) {
 			return nil
 		}
 	}
+	cmd.PreRunE = requireFlags
 	cmd.SuggestionsMinimumDistance = 2
 	if cmd.Run == nil && cmd.RunE == nil {
 		cmd.Args = cobra.ArbitraryArgs
@@ -86,6 +87,24 @@ func finish(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		finish(sub)
 	}
+}
+
+// requireFlags says which flags a command needs, or cannot have together, as a
+// mistake in the command line.
+func requireFlags(cmd *cobra.Command, _ []string) error {
+	var err error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Annotations[cobra.BashCompOneRequiredFlag] != nil && !f.Changed && err == nil {
+			err = fmt.Errorf("missing flag --%s: %s", f.Name, f.Usage)
+		}
+	})
+	if err == nil {
+		err = cmd.ValidateFlagGroups()
+	}
+	if err != nil {
+		return &usageError{err, cmd.CommandPath()}
+	}
+	return nil
 }
 
 // group is what a command does that only holds others: without arguments it

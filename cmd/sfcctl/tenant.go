@@ -63,6 +63,7 @@ func newTenantCreate(e env) *cobra.Command {
 			}
 			t.Metadata.Name = args[0]
 			made, err := c.Tenants().Create(cmd.Context(), &t)
+			err = cured(err, api.ReasonExists, "sfcctl tenant update %s", args[0])
 			return r.done(made, err, "tenant %s created", args[0])
 		},
 	}

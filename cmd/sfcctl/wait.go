@@ -14,10 +14,11 @@ import (
 
 // readyTimeout is how long commands wait for what they asked for to be in force,
 // and refusedFor how long it must be refused: what it needs may come at the same
-// time.
+// time. retriedFor is that for what the daemon tries again by itself.
 const (
 	readyTimeout = 15 * time.Second
 	refusedFor   = time.Second
+	retriedFor   = 3 * time.Second
 )
 
 // waitReady returns when the Ready condition of an object speaks of its
@@ -25,7 +26,7 @@ const (
 func waitReady(ctx context.Context, what string, look func(context.Context) (api.Conditions, int64, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	var last *api.Condition
+	var last api.Conditions
 	start := time.Now()
 	for pause := 2 * time.Millisecond; ; pause = min(pause*3/2, 200*time.Millisecond) {
 		conditions, generation, err := look(ctx)
@@ -36,15 +37,15 @@ func waitReady(ctx context.Context, what string, look func(context.Context) (api
 			if c.Status == api.True {
 				return nil
 			}
-			last = c
-			if c.Status == api.False && !progressing(conditions) && time.Since(start) > refusedFor {
-				return fmt.Errorf("%s is not ready: %s: %s", what, c.Reason, c.Message)
+			last = conditions
+			if c.Status == api.False && time.Since(start) > patience(conditions) {
+				return notReady(what, conditions)
 			}
 		}
 		select {
 		case <-ctx.Done():
 			if last != nil {
-				return fmt.Errorf("%s is not ready: %s: %s", what, last.Reason, last.Message)
+				return notReady(what, last)
 			}
 			return fmt.Errorf("%s is not ready after %v: is the data plane running? See sfcctl status", what, readyTimeout)
 		case <-time.After(pause):
@@ -52,8 +53,25 @@ func waitReady(ctx context.Context, what string, look func(context.Context) (api
 	}
 }
 
-// progressing says whether more may come of it without anybody's doing.
-func progressing(cs api.Conditions) bool { return cs.IsTrue(api.Progressing) }
+// patience is how long to wait for something that is not ready.
+func patience(cs api.Conditions) time.Duration {
+	switch c := cs.Find(api.Progressing); {
+	case c == nil || c.Status != api.True:
+		return refusedFor // nothing comes of it unless somebody does something
+	case c.Reason == api.WillRetry && cs.Find(api.Ready).Reason != api.OnProbation:
+		return retriedFor
+	}
+	return readyTimeout
+}
+
+// notReady says why something is not ready, and what becomes of it.
+func notReady(what string, cs api.Conditions) error {
+	ready, text := cs.Find(api.Ready), ""
+	if c := cs.Find(api.Progressing); c != nil && c.Reason == api.WillRetry {
+		text = " (" + c.Message + ")"
+	}
+	return fmt.Errorf("%s is not ready: %s: %s%s", what, ready.Reason, ready.Message, text)
+}
 
 // waitPorts waits until ports are attached.
 func waitPorts(cmd *cobra.Command, c *client.Client, r *remote, list []api.Port) error {

@@ -19,6 +19,15 @@ const (
 	Degraded = "Degraded"
 )
 
+// Reasons that clients look for.
+const (
+	// WillRetry of Progressing: it failed, and is tried again by itself.
+	WillRetry = "WillRetry"
+	// OnProbation of Ready: it waits for a function's last replacement to be
+	// accepted, which takes seconds.
+	OnProbation = "OnProbation"
+)
+
 // Condition is one aspect of an object's state, as Kubernetes has it.
 type Condition struct {
 	// Type is the aspect, such as Ready.

@@ -256,6 +256,8 @@ func asProblem(err error) error {
 		{functions.ErrName, http.StatusUnprocessableEntity, api.ReasonInvalid},
 		{functions.ErrCanary, http.StatusUnprocessableEntity, api.ReasonInvalid},
 		{functions.ErrInUse, http.StatusConflict, api.ReasonInUse},
+		// Also where it is another thing than that of the path: an alias's version.
+		{store.ErrNotFound, http.StatusNotFound, api.ReasonNotFound},
 	} {
 		if errors.Is(err, known.is) {
 			return api.NewProblem(known.status, known.reason, "%v", err)

@@ -69,7 +69,7 @@ func chainStatus(c *chain, v verdict, seen *plane.ChainStatus, down problem, now
 	case v.compiled.reason == reasonCompiling || down.reason != "" || ready.reason == reasonPending:
 		set(api.Progressing, api.True, ready.reason, ready.message)
 	case c.failed.attempts > 0 && c.failed.held:
-		set(api.Progressing, api.True, "WillRetry", fmt.Sprintf("attempt %d failed; it is tried again by itself", c.failed.attempts))
+		set(api.Progressing, api.True, api.WillRetry, fmt.Sprintf("attempt %d failed; it is tried again by itself", c.failed.attempts))
 	default:
 		set(api.Progressing, api.False, "WaitingForChange", ready.message)
 	}
