@@ -37,7 +37,7 @@ const (
 	tries     = 3
 	spanTime  = 3 * time.Second
 	flatOut   = 10_000_000 // packets a second, more than anything here can do
-	burnTurns = 30_000     // some 15 us a packet
+	burnTurns = 25_000     // some 15 us a packet
 )
 
 // shareFigure is what a neighbour loses who needs what it is guaranteed, when
@@ -56,8 +56,8 @@ func shareFigure(t *testing.T) {
 	}
 	c := portChain(quiet, function(burnTurns/4))
 	b.chain("quiet", "edge", c)
-	c = portChain(greedy, function(2*burnTurns))
-	c.Budget = "20ms" // of a burst of 64
+	c = portChain(greedy, function(burnTurns))
+	c.Budget = "5ms" // of a burst of 64, which takes 1 ms when nobody else has the core
 	b.chain("greedy", "edge", c)
 	b.active("quiet", "edge")
 	b.active("greedy", "edge")
