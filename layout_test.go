@@ -105,7 +105,7 @@ var owners = []struct {
 	code, tests []string
 }{
 	{"github.com/cilium/ebpf", []string{"bpf", "testbed/..."}, []string{"dataplane/xsk"}},
-	{"github.com/bytecodealliance/wasmtime-go", []string{"nf/wasm"}, []string{"cmd/sfcctl", "ctrl/compile", "dataplane", "nf/...", "testbed/scenario"}},
+	{"github.com/bytecodealliance/wasmtime-go", []string{"nf/wasm"}, []string{"cmd/sfcctl", "ctrl/compile", "dataplane", "nf/...", "testbed/daemon", "testbed/scenario"}},
 	{"github.com/nats-io", []string{"ctrl/store"}, nil},
 	{"github.com/minio/highwayhash", []string{"ctrl/store"}, nil},
 	{"oras.land/oras-go", []string{"ctrl/functions/oci"}, nil},

@@ -475,10 +475,13 @@ func (f *faulty) stream(vlan int, every time.Duration) *stream {
 				f.t.Errorf("receive: %v", err)
 				return
 			}
-			if len(frames) > 0 {
+			for _, frame := range frames {
+				if len(frame) < 18 || int(frame[14])<<8|int(frame[15]) != vlan {
+					continue // of another stream
+				}
 				s.longest, last = max(s.longest, time.Since(last)), time.Now()
+				s.received++
 			}
-			s.received += len(frames)
 		}
 	})
 	return s
