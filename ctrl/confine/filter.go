@@ -43,7 +43,7 @@ func DataPlane() *Filter {
 	// Routes and neighbours; to change any needs what the process has not.
 	f.add(unix.SYS_SOCKET, retAllow,
 		condition{0, ^uint64(0), unix.AF_NETLINK}, condition{2, ^uint64(0), unix.NETLINK_ROUTE})
-	f.allow([]uintptr{unix.SYS_BIND}) // of that one
+	f.allow([]uintptr{unix.SYS_BIND}) // of that one, and of AF_XDP sockets that it was given unbound
 	return f
 }
 

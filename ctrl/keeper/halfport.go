@@ -148,7 +148,11 @@ func (h *Half) renew() {
 		}
 	}
 	for _, p := range h.sorted() {
-		if err := h.openSockets(p, binds[p.Asked.Bind]); err != nil {
+		_, err := net.InterfaceByIndex(p.Port.Ifindex)
+		if err == nil {
+			err = h.openSockets(p, binds[p.Asked.Bind])
+		}
+		if err != nil {
 			h.log.Error("port is given up", "interface", p.Port.Interface, "error", errors.Join(err, h.closePort(p)))
 		}
 	}
