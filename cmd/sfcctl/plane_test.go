@@ -170,6 +170,9 @@ func (p *keptPlane) Capture(ctx context.Context, r plane.CaptureRequest, out *os
 	if strings.Contains(r.Filter, "nonsense") {
 		return plane.CaptureReport{}, fmt.Errorf("filter %q: syntax error", r.Filter)
 	}
+	if r.At == "nowhere" {
+		return plane.CaptureReport{}, fmt.Errorf("capture at %q: there is no such point", r.At)
+	}
 	for i := 0; i < r.Count || r.Count == 0; i++ {
 		if _, err := out.WriteString("packet\n"); err != nil || ctx.Err() != nil {
 			break

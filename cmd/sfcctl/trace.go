@@ -28,6 +28,12 @@ for the burst divided by the burst's packets.`,
 		Args:              needArgs(1, 1, "a chain"),
 		ValidArgsFunction: completeNames(false, r.chainNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if req.Count < 1 || req.Count > 1000 {
+				return &usageError{fmt.Errorf("-n %d: give 1 to 1000 packets", req.Count), cmd.CommandPath()}
+			}
+			if timeout < time.Second {
+				return &usageError{fmt.Errorf("--timeout %v: give a second or more", timeout), cmd.CommandPath()}
+			}
 			c, err := r.dialTenant(cmd.Context())
 			if err != nil {
 				return err
