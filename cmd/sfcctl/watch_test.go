@@ -257,7 +257,7 @@ func TestPacketCommands(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	for args, want := range map[string]string{"-n 0": "-n 0: give 1 to 1000 packets", "--timeout 10ms": "--timeout 10ms: give a second or more"} {
-		if got := d.run(words("trace edge "+args)...); got.status != exitUsage || !strings.Contains(got.stderr, want) {
+		if got := d.run(words("trace edge " + args)...); got.status != exitUsage || !strings.Contains(got.stderr, want) {
 			t.Errorf("%s: %+v", args, got)
 		}
 	}
