@@ -110,7 +110,9 @@ func (b *builder) chain(worker int, c *chains.Chain, hops []wasm.Hop, g grant, a
 	undo.push(s.mem.Control.Close)
 	s.mem.Frames = b.frames
 	if b.frames == nil {
-		if s.mem.Frames, err = arena.Open("frames", packet.BurstSize*packet.ChunkSize, arena.Options{}); err != nil {
+		// Where chains come and go there are many, and few of them are busy at a
+		// time: its pages come with the first packets.
+		if s.mem.Frames, err = arena.Open("frames", packet.BurstSize*packet.ChunkSize, arena.Options{Sparse: at != nil}); err != nil {
 			return s, err
 		}
 		undo.push(s.mem.Frames.Close)

@@ -41,12 +41,13 @@ __attribute__((weak, no_builtin("memcmp", "bcmp"))) int memcmp(const void *a, co
 struct sfc_heap {
 	uint8_t *base;
 	size_t size, used;
+	size_t touched; // what lies behind was never given out, and is zero
 };
 
 // SFC_HEAP defines a heap of the given size in bytes.
 #define SFC_HEAP(name, bytes)                                       \
 	static uint8_t name##_block[bytes] __attribute__((aligned(64))); \
-	static struct sfc_heap name = {name##_block, bytes, 0}
+	static struct sfc_heap name = {name##_block, bytes, 0, 0}
 
 static inline void sfc_heap_reset(struct sfc_heap *h) { h->used = 0; }
 
@@ -57,7 +58,12 @@ static inline void *sfc_heap_alloc(struct sfc_heap *h, size_t bytes) {
 	if (start > h->size || bytes > h->size - start)
 		return NULL;
 	h->used = start + bytes;
-	return memset(h->base + start, 0, bytes);
+	// The rest costs memory only once it is used.
+	if (start < h->touched)
+		memset(h->base + start, 0, (h->used < h->touched ? h->used : h->touched) - start);
+	if (h->touched < h->used)
+		h->touched = h->used;
+	return h->base + start;
 }
 
 // sfc_heap_shrink makes the block allocated last end bytes behind p.
