@@ -118,6 +118,7 @@ bench-holds: ## how long packets wait while flows move between workers and funct
 .PHONY: bench-daemon
 bench-daemon: as-root deps ## what the daemon promises: chains made, modules uploaded, kills, shares, many chains, idle (as root, on an idle machine)
 	SFC_DAEMON=30 $(GO) test -count=1 -timeout 30m -run '^TestFigures$$' -v ./testbed/daemon
+	$(GO) test -count=1 -timeout 30m -run '^$$' -bench '^BenchmarkPlaneChains$$' -benchtime 2000000x ./ctrl/agent
 
 .PHONY: bench-peers
 bench-peers: deps ## compare with dpdk-testpmd, Linux forwarding and nftables on veth, ROUNDS times in turn (as root, on an idle machine)
