@@ -74,6 +74,9 @@ const closeTimeout = 5 * time.Second
 // Run serves until ctx ends, and calls ready when the API answers. The error
 // says why it could not begin, or what was left undone at the end.
 func Run(ctx context.Context, opts Options, ready func() error) (err error) {
+	if opts.DataDir == "" || opts.Plane == nil || opts.Compiler == nil {
+		return errors.New("control: DataDir, Plane and Compiler are required")
+	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}

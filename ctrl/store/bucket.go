@@ -40,7 +40,9 @@ func openBucket(ctx context.Context, sp *Space, name string) (*Bucket, error) {
 		if err := sp.admit(overhead); err != nil {
 			return nil, err
 		}
-		kv, err = sp.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: jetstream.FileStorage})
+		making, cancel := sp.making(ctx)
+		defer cancel()
+		kv, err = sp.js.CreateKeyValue(making, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: jetstream.FileStorage})
 		if err == nil {
 			err = sp.persist(bucketStream(name))
 		}

@@ -1,12 +1,15 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"sfc/testbed/gate"
 )
 
 // serving returns which server runs, so that a test sees whether it is another.
@@ -101,4 +104,26 @@ func TestWritersOnBusyMachine(t *testing.T) {
 		t.Error("the server was started anew because the machine was busy")
 	}
 	t.Logf("%d writes", wrote.Load())
+}
+
+// Closing waits for what is being made, also when nobody wants it any more: the
+// server would leave files and goroutines of it behind.
+func TestCloseWhileOpening(t *testing.T) {
+	gate.Leaks(t)
+	for i := range 20 {
+		s := open(t, t.TempDir(), Options{})
+		sp := tenant(t, s, "acme", Limits{})
+		ctx, cancel := context.WithCancel(t.Context())
+		begun, opened := make(chan struct{}), make(chan error, 1)
+		go func() {
+			close(begun)
+			_, err := sp.Bucket(ctx, "desired")
+			opened <- err
+		}()
+		<-begun
+		time.Sleep(time.Duration(i*i) * 20 * time.Microsecond)
+		cancel()
+		shut(t, s)
+		<-opened // either way is right
+	}
 }

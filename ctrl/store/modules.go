@@ -67,7 +67,9 @@ func openModules(ctx context.Context, sp *Space) (*Modules, error) {
 		if err := sp.admit(overhead); err != nil {
 			return nil, err
 		}
-		_, err = sp.js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: modulesName, Storage: jetstream.FileStorage})
+		making, cancel := sp.making(ctx)
+		defer cancel()
+		_, err = sp.js.CreateObjectStore(making, jetstream.ObjectStoreConfig{Bucket: modulesName, Storage: jetstream.FileStorage})
 		if err == nil {
 			err = sp.persist(modulesStream)
 		}

@@ -131,6 +131,12 @@ func (sp *Space) Modules(ctx context.Context) (*Modules, error) {
 	return m, nil
 }
 
+// making is for what is waited for once it was begun: a server that ends while it
+// makes a stream leaves that stream's goroutines and files behind.
+func (sp *Space) making(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), sp.store.opts.Timeout)
+}
+
 // persist makes the directories of a stream that was just made last: the server
 // syncs what is in them, but not that they are there.
 func (sp *Space) persist(stream string) error {
@@ -193,5 +199,7 @@ func (sp *Space) close() {
 	for _, b := range buckets {
 		b.close()
 	}
+	sp.opening.Lock() // what is being made is there then
+	defer sp.opening.Unlock()
 	sp.nc.Close()
 }
