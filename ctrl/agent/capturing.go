@@ -64,7 +64,7 @@ func (d *Dataplane) Capture(ctx context.Context, r plane.CaptureRequest, out *os
 		}, func() bool { return w.Flush() == nil })
 	}
 	report.Seen, report.Lost = probe.Counts()
-	return report, probe.Close()
+	return report, p.close(probe)
 }
 
 // captured is where packets are captured.

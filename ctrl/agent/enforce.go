@@ -125,7 +125,19 @@ func (d *Dataplane) retire(list []*change, leaving []*liveChain) error {
 	if err := d.set.RemoveChain(seats...); err != nil {
 		return err
 	}
+	d.halt(gone)
 	return d.discard(gone...)
+}
+
+// halt has whoever looks at the packets of chains stop before their memory goes:
+// those who hold mu have seen that a chain is not gone, and go on until they let
+// go of it.
+func (d *Dataplane) halt(gone []*running) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range gone {
+		r.halt()
+	}
 }
 
 // put enters what is known of a chain now.

@@ -135,6 +135,8 @@ type Dataplane struct {
 	codes    map[string]*code // by digest
 	past     past
 
+	looks looks
+
 	gone    chan struct{} // closed by Close
 	closing sync.Once
 	aside   sync.WaitGroup // goroutines that end with gone
@@ -255,11 +257,13 @@ func (d *Dataplane) Close() (err error) {
 		close(d.gone)
 		d.changing.Lock()
 		defer d.changing.Unlock()
+		var all []*running
 		for _, c := range d.chains {
 			if c.run != nil {
-				c.run.halt()
+				all = append(all, c.run)
 			}
 		}
+		d.halt(all)
 		d.aside.Wait()
 		if d.set != nil {
 			if d.opts.Keep != keep.Local() {

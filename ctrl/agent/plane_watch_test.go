@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -131,5 +132,58 @@ func TestPlaneCapture(t *testing.T) {
 	pw.Close()
 	if _, err := r.Capture(ctx, plane.CaptureRequest{Tenant: "acme", Chain: "a", At: "fw"}, pw); err == nil || !strings.Contains(err.Error(), "fw, hop with :in or :out") {
 		t.Errorf("%v", err)
+	}
+}
+
+// Looks at packets have memory of their own, so a tenant has a few at a time, and
+// leaves room for others; those that end make room.
+func TestPlaneLooksAreBounded(t *testing.T) {
+	gate.Leaks(t)
+	r := openRig(t, PlaneOptions{Workers: 1}, "hop")
+	var list []plane.Chain
+	for i, tenant := range []string{"acme", "blue"} {
+		for k := range 2 {
+			list = append(list, chainOf(tenant, string(rune('a'+k)), 5+2*i+k, fn{"hop", "hop", `{"src_mac":"02:00:00:00:00:0c","dst_mac":"02:00:00:00:00:0d"}`}))
+		}
+	}
+	r.apply(t, list...)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error)
+	look := func(tenant, chain string) {
+		_, err := r.Trace(ctx, plane.TraceRequest{Tenant: tenant, Chain: chain, Count: 1})
+		ended <- err
+	}
+	for i := range looksOfTenant {
+		go look("acme", string(rune('a'+i%2)))
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		r.looks.mu.Lock()
+		n := r.looks.of["acme"]
+		r.looks.mu.Unlock()
+		if n == looksOfTenant {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d looks began", n)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := r.Trace(ctx, plane.TraceRequest{Tenant: "acme", Chain: "a", Count: 1}); !errors.Is(err, errLooks) {
+		t.Errorf("one look more: %v", err)
+	}
+	go look("blue", "a")
+	r.apply(t, list[2:]...) // acme's looks end with its chains
+	for range looksOfTenant {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if r.looks.all != 0 || len(r.looks.of) != 0 {
+		t.Errorf("left: %d, %v", r.looks.all, r.looks.of)
 	}
 }

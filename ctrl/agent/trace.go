@@ -35,7 +35,7 @@ func (d *Dataplane) Trace(ctx context.Context, r plane.TraceRequest) ([]plane.Tr
 	}
 	t := tracing{p: p, want: r.Count, open: map[traced]*plane.Trace{}}
 	p.follow(ctx, probe, t.see, func() bool { return true })
-	return t.done, probe.Close()
+	return t.done, p.close(probe)
 }
 
 // traced tells a packet from others.
@@ -81,9 +81,7 @@ func (t *tracing) see(r *dataplane.Record) bool {
 		if r.Burst > 0 {
 			hop.TookNs = r.TookNs / uint64(r.Burst)
 		}
-		if int(r.Hop) < len(t.p.run.hops) {
-			hop.Version = t.p.run.hops[r.Hop].code.module.Manifest.Version
-		}
+		hop.Version = t.p.version(r.Hop)
 		one.Hops = append(one.Hops, hop)
 		return true
 	case dataplane.AtEgress:
