@@ -16,55 +16,67 @@ import (
 // indexMagic begins the file in which the server notes what its blocks hold,
 // index.db, when it stops and every few minutes. Then come the version (a byte)
 // and, as variable-length numbers, messages, bytes, first sequence, time, last
-// sequence; at the end its HighwayHash. See writeFullState in filestore.go.
+// sequence and more; at the end the hash of the last record of the last block,
+// and its own HighwayHash. See writeFullState in filestore.go.
 const indexMagic = 11
 
-// index reads how many messages there were, and the last sequence, when the
-// server noted it. ok is false if there is no note, or one that is not whole,
-// which the server does not use either.
-func (e *examination) index() (messages, last uint64, ok bool, err error) {
+// note is what the server noted of its blocks.
+type note struct {
+	messages, last uint64 // how many there were, and the last sequence
+	sum            []byte // of the last record
+}
+
+// index reads the server's note. ok is false if there is none, or one that is not
+// whole, which the server does not use either.
+func (e *examination) index() (n note, ok bool, err error) {
 	data, err := os.ReadFile(filepath.Join(e.path(), "msgs", "index.db"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, 0, false, nil
+		return n, false, nil
 	} else if err != nil {
-		return 0, 0, false, err
+		return n, false, err
 	}
-	if len(data) < 2+recordHash || data[0] != indexMagic {
-		return 0, 0, false, nil
+	if len(data) < 2+2*recordHash || data[0] != indexMagic {
+		return n, false, nil
 	}
 	key := sha256.Sum256([]byte(e.stream))
 	h, err := highwayhash.New64(key[:])
 	if err != nil {
-		return 0, 0, false, err
+		return n, false, err
 	}
 	body, sum := data[:len(data)-recordHash], data[len(data)-recordHash:]
 	h.Write(body)
 	if !bytes.Equal(h.Sum(nil), sum) {
-		return 0, 0, false, nil
+		return n, false, nil
 	}
-	var n [5]uint64
+	n.sum = body[len(body)-recordHash:]
+	var v [5]uint64
 	body = body[2:]
-	for i := range n {
-		v, size := binary.Uvarint(body)
-		if size <= 0 {
-			return 0, 0, false, nil
+	for i := range v {
+		size := 0
+		if v[i], size = binary.Uvarint(body); size <= 0 {
+			return n, false, nil
 		}
-		n[i], body = v, body[size:]
+		body = body[size:]
 	}
-	return n[0], n[4], true, nil
+	n.messages, n.last = v[0], v[4]
+	return n, true, nil
 }
 
 // missing notes messages that the server once counted and of which there is
 // nothing in the blocks: files that are gone altogether.
 func (e *examination) missing(files []*blockFile) error {
-	noted, lastNoted, ok, err := e.index()
+	noted, ok, err := e.index()
 	if err != nil || !ok {
 		return err
 	}
 	var here, last, broken uint64
+	var sum []byte
 	subjects := map[string]uint64{}
 	for _, f := range files {
 		broken += uint64(len(f.gaps))
+		if f.sum != nil {
+			sum = f.sum
+		}
 		for _, r := range f.records {
 			seq := r.seq &^ (erasedBit | markBit)
 			last = max(last, seq)
@@ -76,14 +88,16 @@ func (e *examination) missing(files []*blockFile) error {
 			}
 		}
 	}
-	// A note that is older than the blocks counts what may be gone rightly. One
-	// that is newer knows more than the blocks do.
-	if lastNoted < last || lastNoted <= last+broken && noted <= here+broken {
+	// A note that is older than the blocks counts what may be gone rightly: what
+	// was written since need not be a message, and then has no sequence of its
+	// own. One that is newer knows more than the blocks do.
+	older := noted.last < last || noted.last == last && !bytes.Equal(noted.sum, sum)
+	if older || noted.last <= last+broken && noted.messages <= here+broken {
 		return nil
 	}
 	d := e.damage()
 	d.What = fmt.Sprintf("%d messages were noted, the last with sequence %d; there are %d, the last with %d: files are missing or cut off, and which keys they held cannot be told",
-		noted, lastNoted, here, last)
+		noted.messages, noted.last, here, last)
 	e.found = append(e.found, d)
 	return nil
 }

@@ -14,6 +14,7 @@ type blockFile struct {
 	path string
 	n    int
 	*block
+	sum     []byte // of its last record
 	changed bool
 }
 
@@ -38,6 +39,10 @@ func (e *examination) blocks() error {
 		// nobody; the server cuts it off.
 		f.gaps = slices.DeleteFunc(f.gaps, func(g gap) bool { return last && g.torn })
 		broken = broken || len(f.gaps) > 0
+		if n := len(f.records); n > 0 {
+			r := f.records[n-1]
+			f.sum = slices.Clone(data[r.off+r.len-recordHash : r.off+r.len])
+		}
 		if len(f.gaps) == 0 {
 			f.data = nil // the records stay, for what follows
 		}
