@@ -114,6 +114,8 @@ func TestErrors(t *testing.T) {
 		"frobnicate":                 "there should be a protocol",
 		strings.Repeat("(", 100):     "nests deeper",
 		strings.Repeat("tcp ", 2000): "at most 4096",
+		strings.Repeat("arp or ", MaxTests) + "ip":   "more than 64 things",
+		"port 1" + strings.Repeat(" or 2", MaxTests): "more than 64 things",
 	} {
 		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.20q: %v, want %q", text, err, want)

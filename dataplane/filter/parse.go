@@ -16,6 +16,10 @@ const MaxLength = 4096
 // maxDepth bounds how deep parentheses and negations nest.
 const maxDepth = 64
 
+// MaxTests bounds how many primitives an expression has: workers try them on
+// packets.
+const MaxTests = 64
+
 // Parse compiles an expression; an empty one chooses everything. Errors say at
 // which word, and what could be there.
 func Parse(text string) (*Filter, error) {
@@ -56,6 +60,7 @@ type parser struct {
 	words []string
 	at    int
 	depth int
+	tests int
 	last  qualifiers // of the primitive before
 }
 
@@ -140,6 +145,9 @@ var services = map[string]uint16{
 }
 
 func (p *parser) primitive() (*node, error) {
+	if p.tests++; p.tests > MaxTests {
+		return nil, fmt.Errorf("it tests more than %d things: at most so many are possible", MaxTests)
+	}
 	switch {
 	case p.take("vlan"):
 		if n, err := strconv.ParseUint(p.peek(), 10, 12); err == nil {
