@@ -133,6 +133,14 @@ func (s *Server) listEvents(r *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	var since time.Time
+	if r.tenant != "" {
+		t, err := s.spaces.tenant(r.tenant)
+		if err != nil {
+			return nil, err
+		}
+		since = t.Metadata.CreatedAt // what was before concerned another tenant of the name
+	}
 	a := &answer{}
 	if follow {
 		if a.done, err = r.openStream(); err != nil {
@@ -140,13 +148,13 @@ func (s *Server) listEvents(r *request) (*answer, error) {
 		}
 	}
 	a.stream = func(w *streamWriter) error {
-		return s.sendEvents(r, w, after, int(limit), follow)
+		return s.sendEvents(r, w, after, int(limit), follow, since)
 	}
 	return a, nil
 }
 
-func (s *Server) sendEvents(r *request, w *streamWriter, after uint64, limit int, follow bool) error {
-	wanted := eventFilter(r)
+func (s *Server) sendEvents(r *request, w *streamWriter, after uint64, limit int, follow bool, since time.Time) error {
+	wanted := eventFilter(r, since)
 	quiet := time.NewTicker(s.limits.Bookmark)
 	defer quiet.Stop()
 	for first := true; ; first = false {
@@ -188,9 +196,9 @@ func (s *Server) sendEvents(r *request, w *streamWriter, after uint64, limit int
 	}
 }
 
-// eventFilter says which events a request is for, and takes out what is not a
-// tenant's to know.
-func eventFilter(r *request) func(*api.Event) bool {
+// eventFilter says which events since a time a request is for, and takes out what
+// is not a tenant's to know.
+func eventFilter(r *request, since time.Time) func(*api.Event) bool {
 	q := r.URL.Query()
 	tenant := r.tenant
 	if tenant == "" {
@@ -201,7 +209,7 @@ func eventFilter(r *request) func(*api.Event) bool {
 		if r.tenant != "" {
 			e.Worker = nil
 		}
-		return (tenant == "" || e.Tenant == tenant) && (kind == "" || e.Kind == kind) &&
+		return !e.Time.Before(since) && (tenant == "" || e.Tenant == tenant) && (kind == "" || e.Kind == kind) &&
 			(chain == "" || e.Chain == chain) && (function == "" || e.Function == function)
 	}
 }

@@ -251,18 +251,35 @@ func (s *Server) tokenKind() *kind[api.Token, *api.Token] {
 			*o = *record.shown()
 			return nil
 		},
-		accept: acceptToken,
+		accept: s.acceptToken,
 		encode: s.encodeToken,
 	}
 }
 
+// maxTokens is how many tokens a tenant, or the host, may have: they are kept
+// with what is the host's, not in the tenant's own space.
+const maxTokens = 1000
+
 // acceptToken says when a token ends. One that is asked for again without a time
 // keeps its own.
-func acceptToken(_ *request, o, old *api.Token) (err error) {
+func (s *Server) acceptToken(r *request, o, old *api.Token) (err error) {
 	o.Secret, o.Status = "", api.TokenStatus{}
 	if old != nil && (o.Spec.ExpiresAt.IsZero() || o.Spec.ExpiresAt.Equal(old.Spec.ExpiresAt)) {
 		o.Spec.ExpiresAt = old.Spec.ExpiresAt
 		return nil
+	}
+	if old == nil {
+		bucket, err := s.spaces.system.Bucket(r.Context(), api.BucketTokens)
+		if err != nil {
+			return err
+		}
+		page, err := bucket.List(api.TokenKey(r.tenant, ""), maxTokens, "")
+		if err != nil {
+			return err
+		}
+		if len(page.Entries) >= maxTokens {
+			return api.NewProblem(http.StatusForbidden, api.ReasonQuota, "there are %d tokens already: delete those that nobody uses", maxTokens)
+		}
 	}
 	o.Spec.ExpiresAt, err = expiry(o.Spec.ExpiresAt, time.Now())
 	return err

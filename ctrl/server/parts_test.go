@@ -189,9 +189,9 @@ func (*onePlane) Flows(_ context.Context, q plane.FlowQuery) ([]plane.Flow, erro
 func (*onePlane) Events(ctx context.Context, after uint64) ([]plane.Event, error) {
 	if after == 0 {
 		return []plane.Event{
-			{Seq: 1, Time: time.Unix(1, 0).UTC(), Kind: "log", Reason: "Log", Level: "info", Tenant: "acme", Chain: "edge", Function: "firewall", Text: "hello", Worker: 1},
-			{Seq: 2, Time: time.Unix(2, 0).UTC(), Kind: "log", Reason: "Log", Level: "info", Tenant: "other", Text: "secret-text"},
-			{Seq: 3, Time: time.Unix(3, 0).UTC(), Kind: "port", Reason: "LinkDown", Level: "warning", Text: "secret-host", Worker: -1},
+			{Seq: 1, Time: time.Date(2100, 1, 1, 0, 0, 1, 0, time.UTC), Kind: "log", Reason: "Log", Level: "info", Tenant: "acme", Chain: "edge", Function: "firewall", Text: "hello", Worker: 1},
+			{Seq: 2, Time: time.Date(2100, 1, 1, 0, 0, 2, 0, time.UTC), Kind: "log", Reason: "Log", Level: "info", Tenant: "other", Text: "secret-text"},
+			{Seq: 3, Time: time.Date(2100, 1, 1, 0, 0, 3, 0, time.UTC), Kind: "port", Reason: "LinkDown", Level: "warning", Text: "secret-host", Worker: -1},
 		}, nil
 	}
 	<-ctx.Done()

@@ -280,6 +280,9 @@ func (r *request) stream(status int, body func(*streamWriter) error) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(r.s.ending, cancel)()
+	if secret, has := bearer(r.Request); has {
+		go r.s.whileValid(ctx, cancel, secret)
+	}
 	w := &streamWriter{r: r, ctx: ctx}
 	r.w.WriteHeader(status)
 	_, err := w.Write(nil)
@@ -290,6 +293,25 @@ func (r *request) stream(status int, body func(*streamWriter) error) {
 		r.s.log.Debug("a stream ended", "request", r.id, "operation", r.route.Operation, "err", err)
 		// A body that ends as if it were whole would be a lie.
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// whileValid ends a stream when the token that opened it is good no more: it was
+// deleted, rotated, or has expired.
+func (s *Server) whileValid(ctx context.Context, end context.CancelFunc, secret string) {
+	tick := time.NewTicker(s.limits.Bookmark)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			_, err := s.tokens.check(ctx, secret)
+			if p, ok := errors.AsType[*api.Problem](err); ok && p.Status == http.StatusUnauthorized {
+				end()
+				return
+			}
+		}
 	}
 }
 

@@ -52,12 +52,25 @@ func (k *kind[T, P]) watch(r *request) (*answer, error) {
 
 // openStream counts a stream of the caller.
 func (r *request) openStream() (done func(), err error) {
-	done, ok := r.s.streams.open(r.who.name, r.s.limits.Streams)
+	own, ok := r.s.streams.open(r.who.name, r.s.limits.Streams)
 	if !ok {
 		return nil, tooMany(time.Second, "%s has %d streams open", r.who.name, r.s.limits.Streams)
 	}
-	return done, nil
+	if r.who.tenant == "" {
+		return own, nil
+	}
+	most := streamsPerTenant * r.s.limits.Streams
+	tenants, ok := r.s.streams.open("tenant:"+r.who.tenant, most)
+	if !ok {
+		own()
+		return nil, tooMany(time.Second, "tenant %s has %d streams open", r.who.tenant, most)
+	}
+	return func() { own(); tenants() }, nil
 }
+
+// streamsPerTenant is how many times as many streams all tokens of a tenant may
+// have together as one of them: it can make any number of tokens.
+const streamsPerTenant = 4
 
 func (k *kind[T, P]) startWatch(r *request) (*answer, error) {
 	bucket, err := k.open(r)
