@@ -1,6 +1,6 @@
 #!/bin/bash
 # Usage: deb.sh VERSION OUTDIR: makes OUTDIR/sfc_VERSION_ARCH.deb of bin/sfcd and
-# bin/sfcctl. Needs dpkg-deb.
+# bin/sfcctl. Needs dpkg-deb and strip.
 set -euo pipefail
 version=${1#v} out=$2
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,7 +21,10 @@ umask 022
 make -C "$root" --no-print-directory install DESTDIR="$tree" PREFIX=/usr SYSCONFDIR=/etc ZSHDIR=/usr/share/zsh/vendor-completions >/dev/null
 find "$tree"/usr/share/man -name '*.[18]' -exec gzip -9n {} +
 install -D -m 644 "$here"/debian/copyright "$tree"/usr/share/doc/sfc/copyright
-gzip -9nc "$root"/CHANGELOG.md >"$tree"/usr/share/doc/sfc/changelog.gz
+strip "$tree"/usr/bin/sfcd "$tree"/usr/bin/sfcctl
+gzip -9nc "$root"/CHANGELOG.md >"$tree"/usr/share/doc/sfc/CHANGELOG.md.gz
+printf 'sfc (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.gz.\n\n -- %s  %s\n' "$version" \
+	"$(sed -n 's/^Maintainer: //p' "$here"/debian/control)" "$(date -R)" | gzip -9n >"$tree"/usr/share/doc/sfc/changelog.gz
 install -D -m 644 -t "$tree"/usr/share/doc/sfc/examples "$root"/testbed/examples/*.yaml
 install -D -m 755 -t "$tree"/usr/share/doc/sfc/examples "$root"/testbed/examples/*.sh
 
