@@ -112,6 +112,7 @@ func createFigure(t *testing.T, n int) {
 		returned, first = append(returned, r), append(first, f)
 		b.remove("acme", "edge")
 	}
+	t.Logf("in order: %v", first)
 	figure("a chain of firewall and flowstat, both stored: from the request to the first packet through it", "50 ms", "%s", times(first))
 	figure("the same, to the API's answer", "", "%s", times(returned))
 }
@@ -169,6 +170,7 @@ func uploadFigure(t *testing.T, n int) {
 		stored, first = append(stored, up), append(first, f)
 		b.remove("acme", "edge")
 	}
+	t.Logf("in order: %v", first)
 	figure("a module of 100 KiB (firewall's 42 and padding): from its upload to the first packet through a chain of it", "200 ms", "%s", times(first))
 	figure("the same, until it is stored", "", "%s", times(stored))
 }
