@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path"
 	"sync"
 	"syscall"
+	"time"
 
 	"sfc/bpf"
 	"sfc/ctrl/ipc"
@@ -220,13 +222,24 @@ func (h *Half) Attend(by *ipc.Conn) error {
 			return err
 		}
 	}
-	return h.export(context.Background(), by)
+	ctx, cancel := context.WithTimeout(context.Background(), attendWait)
+	defer cancel()
+	return h.export(ctx, by)
 }
+
+// attendWait is how long a data plane may take to hold what it is given: one that
+// hangs must not keep its minder from ending it.
+const attendWait = 10 * time.Second
 
 // openStack makes the device to the kernel's stack, or finds it.
 func (h *Half) openStack(r kernelipc.Stack) (kernelipc.Stacked, error) {
 	if h.stack != nil {
 		return *h.stack, nil
+	}
+	// A TAP device that is there may be somebody else's, and be taken over by its
+	// name alone.
+	if _, err := net.InterfaceByName(r.Name); err == nil {
+		return kernelipc.Stacked{}, fmt.Errorf("device %q to the kernel's stack: there is an interface of that name", r.Name)
 	}
 	tap, err := dataplane.OpenTap(r.Name, nil)
 	if err != nil {

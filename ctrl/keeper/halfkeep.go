@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -181,6 +183,9 @@ func (h *Half) recover(f *os.File) error {
 	if err := readJSON(f, &r); err != nil {
 		return err
 	}
+	if err := h.check(&r); err != nil {
+		return err
+	}
 	files := map[string]*os.File{}
 	defer func() { closeFiles(files) }()
 	for name, kept := range r.Files {
@@ -214,6 +219,26 @@ func (h *Half) recover(f *os.File) error {
 	return h.enforce()
 }
 
+// check refuses a record that no supervisor has written: it comes from the data
+// plane, which must not get in this way what it would not get by asking.
+func (h *Half) check(r *record) error {
+	seen := map[int]bool{}
+	for _, p := range r.Ports {
+		if p == nil || p.Port.Index < 0 || p.Port.Index >= kernelipc.MaxPorts || seen[p.Port.Index] || len(p.Answers) > kernelipc.MaxPrefixes {
+			return errors.New("the record of ports is not a supervisor's")
+		}
+		seen[p.Port.Index] = true
+		if err := h.allowed(p.Port.Interface); err != nil {
+			return err
+		}
+		// Of an interface that is gone there is nothing to find.
+		if nic, err := net.InterfaceByName(p.Port.Interface); err == nil && nic.Index != p.Port.Ifindex && len(p.Answers) > 0 {
+			p.Answers = nil
+		}
+	}
+	return nil
+}
+
 // recoverPort takes a port over as it is.
 func (h *Half) recoverPort(p *halfPort) (err error) {
 	h.ports[p.Port.Index] = p
@@ -228,6 +253,10 @@ func (h *Half) recoverPort(p *halfPort) (err error) {
 		p.handles = append(p.handles, handle)
 		h.unbound = handle.Grant.Unbound
 	}
+	if err := h.openAnswers(); err != nil {
+		return err
+	}
+	p.Answers = slices.DeleteFunc(p.Answers, func(prefix netip.Prefix) bool { return h.mayAnswer(prefix) != nil })
 	if err := h.setAnswers(p, p.Answers); err != nil {
 		h.log.Warn("not all addresses are answered for", "interface", p.Port.Interface, "error", err)
 	}

@@ -158,9 +158,20 @@ func (k *Kept) takeBack(ctx context.Context, conn *ipc.Conn) error {
 			return err
 		}
 		for i, name := range got.Names {
-			if f := files.Take(i); f != nil && err == nil {
-				err = k.Put(name, f)
+			f := files.Take(i)
+			if f == nil {
+				continue
 			}
+			if err == nil && !strings.HasPrefix(name, KernelPrefix) {
+				if err = isMemory(f); err != nil {
+					err = fmt.Errorf("take back %.64q: %w", name, err)
+				}
+			}
+			if err != nil {
+				f.Close()
+				continue
+			}
+			err = k.Put(name, f)
 		}
 		files.Close()
 		if err != nil {
