@@ -35,7 +35,7 @@ func chainStatus(c *chain, v verdict, seen *plane.ChainStatus, down problem, now
 	}
 	set := func(typ, status, reason, message string) {
 		s.Conditions.Set(api.Condition{
-			Type: typ, Status: status, Reason: reason, Message: message, LastTransitionTime: now, ObservedGeneration: c.generation,
+			Type: typ, Status: status, Reason: reason, Message: message, LastTransitionTime: now.UTC(), ObservedGeneration: c.generation,
 		})
 	}
 	yes := func(typ string, p problem, reason string) {
@@ -140,7 +140,7 @@ func (r *Reconciler) writeChain(t *tenant, c *chain, v verdict, seen *plane.Chai
 	if c.written != nil && sameStatus(&s, &c.status) {
 		return
 	}
-	s.UpdatedAt = now
+	s.UpdatedAt = now.UTC()
 	was, is := c.status.Conditions.Find(api.Ready), s.Conditions.Find(api.Ready)
 	c.status = s
 	r.writeStatus(t.status, api.StatusKey(api.BucketChains, c.name), &s, &c.written)
@@ -164,7 +164,7 @@ func level(good bool) string {
 
 // event tells an operator what happened.
 func (r *Reconciler) event(level, reason, tenant, chain, text string) {
-	r.opts.Event(api.Event{Time: r.now(), Kind: "control", Reason: cmp.Or(reason, "Changed"), Level: level, Tenant: tenant, Chain: chain, Text: text})
+	r.opts.Event(api.Event{Time: r.now().UTC(), Kind: "control", Reason: cmp.Or(reason, "Changed"), Level: level, Tenant: tenant, Chain: chain, Text: text})
 }
 
 // writeFunctions writes the statuses of a tenant's versions and aliases that
@@ -178,7 +178,7 @@ func (r *Reconciler) writeFunctions(t *tenant, now time.Time) {
 		if old := t.aliases[key]; old != nil {
 			s.Conditions = slices.Clone(old.Conditions)
 		}
-		c := api.Condition{Type: api.Ready, Status: api.True, Reason: "Resolved", LastTransitionTime: now, ObservedGeneration: a.Metadata.Generation}
+		c := api.Condition{Type: api.Ready, Status: api.True, Reason: "Resolved", LastTransitionTime: now.UTC(), ObservedGeneration: a.Metadata.Generation}
 		if res, err := t.index.Resolve(a.Spec.Function + "@" + a.Metadata.Name); err != nil {
 			c.Status, c.Reason, c.Message = api.False, reasonFunction, err.Error()
 		} else {
@@ -204,7 +204,7 @@ func (r *Reconciler) writeFunctions(t *tenant, now time.Time) {
 // versionReady says whether a version is compiled, and has it compiled ahead of
 // time. One that is not trusted stays as it is: nothing of it is compiled.
 func (r *Reconciler) versionReady(t *tenant, f *api.Function, now time.Time) api.Condition {
-	c := api.Condition{Type: api.Ready, Status: api.False, LastTransitionTime: now, ObservedGeneration: f.Metadata.Generation}
+	c := api.Condition{Type: api.Ready, Status: api.False, LastTransitionTime: now.UTC(), ObservedGeneration: f.Metadata.Generation}
 	if t.object.Spec.RequireSigned {
 		if err := t.index.Trust(f); err != nil {
 			c.Reason, c.Message = reasonSignature, err.Error()

@@ -15,7 +15,7 @@ import (
 type Reconciler struct {
 	opts  Options
 	inbox *inbox
-	now   func() time.Time
+	now   func() time.Time // with a monotonic part: a host whose clock is set must not make it wait
 
 	writer *writer
 	aside  sync.WaitGroup // followers and listeners
@@ -38,7 +38,7 @@ func New(opts Options) (*Reconciler, error) {
 		return nil, errors.New("reconciler: Store, Space, Plane and Compiler are required")
 	}
 	r := &Reconciler{
-		opts: opts.withDefaults(), inbox: newInbox(), now: func() time.Time { return time.Now().UTC() },
+		opts: opts.withDefaults(), inbox: newInbox(), now: time.Now,
 		look:    make(chan struct{}, 1),
 		tenants: map[string]*tenant{}, ports: map[string]*port{}, failing: map[*chain]bool{},
 	}

@@ -115,7 +115,7 @@ func (r *Reconciler) writePorts(o *plane.Observed, down problem, now time.Time) 
 	}
 	for name, p := range r.ports {
 		s := api.PortStatus{Interface: p.iface, Capabilities: p.capabilities, Conditions: slices.Clone(p.status.Conditions)}
-		ready := api.Condition{Type: api.Ready, Status: api.False, ObservedGeneration: p.object.Metadata.Generation, LastTransitionTime: now}
+		ready := api.Condition{Type: api.Ready, Status: api.False, ObservedGeneration: p.object.Metadata.Generation, LastTransitionTime: now.UTC()}
 		switch ps := seen[name]; {
 		case p.iface == "" && p.err != nil:
 			ready.Reason, ready.Message = "InterfaceNotFound", p.err.Error()
