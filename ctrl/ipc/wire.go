@@ -38,19 +38,33 @@ var magic = [2]byte{'s', 'f'}
 
 // encode returns header and object of a frame.
 func encode(f *frame, files int) ([]byte, error) {
-	object, err := json.Marshal(f)
+	// The body is JSON already, and may be long: encoding/json would read it all
+	// again.
+	head := *f
+	head.Body = nil
+	object, err := json.Marshal(&head)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s %s: %w", f.Kind, f.Method, err)
 	}
-	if len(object) > MaxFrame {
-		return nil, fmt.Errorf("%s %s of %d bytes: %w: at most %d", f.Kind, f.Method, len(object), ErrTooLarge, MaxFrame)
+	length := len(object)
+	if len(f.Body) > 0 {
+		length += len(bodyField) + len(f.Body)
 	}
-	out := make([]byte, headerBytes, headerBytes+len(object))
-	binary.LittleEndian.PutUint32(out, uint32(len(object)))
+	if length > MaxFrame {
+		return nil, fmt.Errorf("%s %s of %d bytes: %w: at most %d", f.Kind, f.Method, length, ErrTooLarge, MaxFrame)
+	}
+	out := make([]byte, headerBytes, headerBytes+length)
+	binary.LittleEndian.PutUint32(out, uint32(length))
 	binary.LittleEndian.PutUint16(out[4:], uint16(files))
 	copy(out[6:], magic[:])
+	if len(f.Body) > 0 {
+		out = append(append(out, object[:len(object)-1]...), bodyField...) // kind is in front
+		return append(append(out, f.Body...), '}'), nil
+	}
 	return append(out, object...), nil
 }
+
+const bodyField = `,"body":`
 
 // reader cuts the stream into frames. Owner: the connection's reading goroutine.
 type reader struct {
