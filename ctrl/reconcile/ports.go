@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"sfc/ctrl/api"
 	"sfc/ctrl/plane"
+	"sfc/ctrl/ports"
 	"sfc/ctrl/store"
 )
 
@@ -118,7 +120,7 @@ func (r *Reconciler) writePorts(o *plane.Observed, down problem, now time.Time) 
 		ready := api.Condition{Type: api.Ready, Status: api.False, ObservedGeneration: p.object.Metadata.Generation, LastTransitionTime: now.UTC()}
 		switch ps := seen[name]; {
 		case p.iface == "" && p.err != nil:
-			ready.Reason, ready.Message = "InterfaceNotFound", p.err.Error()
+			ready.Reason, ready.Message = portReason(p.err), p.err.Error()
 		case down.reason != "":
 			ready.Status, ready.Reason, ready.Message = api.Unknown, down.reason, down.message
 		case ps == nil:
@@ -154,4 +156,15 @@ func (r *Reconciler) writeStatus(b *store.Bucket, key string, status any, writte
 	}
 	*written = value
 	r.writer.set(b, key, value)
+}
+
+// portReason says in a word why a port has no interface.
+func portReason(err error) string {
+	switch {
+	case errors.Is(err, ports.ErrUnfit):
+		return "InterfaceUnfit"
+	case errors.Is(err, ports.ErrManagement):
+		return "OnlyWayToHost"
+	}
+	return "InterfaceNotFound"
 }
