@@ -96,7 +96,7 @@ func (k *kind[T, P]) again(r *request, o, old P) (*answer, error) {
 	}
 	_, m := old.Header()
 	if !same {
-		p := api.NewProblem(http.StatusConflict, api.ReasonExists, "%s %q exists already, and is another: change it (PUT, sfcctl chain update), or take another name", old.KindName(), m.Name)
+		p := api.NewProblem(http.StatusConflict, api.ReasonExists, "%s %q exists already, and is another: change it with PUT, or take another name", old.KindName(), m.Name)
 		p.ResourceVersion = m.ResourceVersion
 		return nil, p
 	}
