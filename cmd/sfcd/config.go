@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
@@ -33,6 +34,8 @@ type config struct {
 	Traces    string   `yaml:"traces" json:"traces,omitzero"`
 	// Interfaces are patterns of those that ports may be on. None: all.
 	Interfaces []string `yaml:"interfaces" json:"interfaces,omitzero"`
+	// Watchdog is how long workers may stand still; 0: for ever.
+	Watchdog time.Duration `yaml:"watchdog" json:"watchdog"`
 	// Dev is all in one place for a laptop: temporary data, the user who starts
 	// it, nothing that outlives it for long.
 	Dev bool `yaml:"-" json:"dev,omitzero"`
@@ -43,7 +46,7 @@ type config struct {
 func defaults() config {
 	return config{
 		DataDir: "/var/lib/sfc", RunDir: "/run/sfc", Listen: []string{"unix:///run/sfc/sfcd.sock"},
-		Workers: 1, LogFormat: "text", LogLevel: "info",
+		Workers: 1, LogFormat: "text", LogLevel: "info", Watchdog: 2 * time.Second,
 	}
 }
 
@@ -61,6 +64,7 @@ func (c *config) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	f.StringSliceVar(&c.Interfaces, "interfaces", c.Interfaces, "patterns of interfaces that ports may be on, such as eth1,enp* (default: all)")
 	f.StringVar(&c.Traces, "traces", c.Traces, "OpenTelemetry collector for traces of control operations, such as http://localhost:4318")
+	f.DurationVar(&c.Watchdog, "watchdog", c.Watchdog, "how long a worker may stand still before the data plane is killed and started again; 0: for ever")
 	f.BoolVar(&c.Dev, "dev", c.Dev, "all in one for a laptop or CI: temporary data unless --data-dir says where, and the user who starts it")
 }
 
@@ -101,6 +105,8 @@ func (c *config) validate() error {
 		return fmt.Errorf("%d cores for %d workers: name one for each", len(c.Cores), c.Workers)
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fmt.Errorf("log format %q: want text or json", c.LogFormat)
+	case c.Watchdog != 0 && c.Watchdog < 100*time.Millisecond:
+		return fmt.Errorf("watchdog %v: want at least 100ms, or 0 for none", c.Watchdog)
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		return errors.New("a TLS certificate and its key go together: name both")
 	}

@@ -52,6 +52,7 @@ func runControl(ctx context.Context) error {
 	peers := make(chan *os.File, 4)
 	p, err := child.Open(ctx, child.Options{
 		Role: kernelipc.RoleControl, Interfaces: versions, Log: log, Peer: func(_ string, s *os.File) { peers <- s },
+		Alive: func(ctx context.Context) error { return serves(ctx, c.Listen) },
 	})
 	if err != nil {
 		return err

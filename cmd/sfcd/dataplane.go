@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -38,9 +39,16 @@ func runDataplane(ctx context.Context) error {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // the supervisor says when
 	log := c.logger(kernelipc.RoleDataplane)
 	peers := make(chan *os.File, 4)
+	var running atomic.Pointer[agent.Dataplane] // once it does
 	o := child.Options{
 		Role: kernelipc.RoleDataplane, Interfaces: map[string]int{planeipc.Interface: plane.Version},
 		Log: log, Peer: func(_ string, s *os.File) { peers <- s },
+		Alive: func(ctx context.Context) error {
+			if d := running.Load(); d != nil {
+				return d.Alive(ctx)
+			}
+			return nil
+		},
 	}
 	if c.Dev {
 		o.Orphan = orphanTime
@@ -63,19 +71,20 @@ func runDataplane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	served, stop, err := startPlane(dataplaneParts{c, p, store, start})
+	d, err := startPlane(dataplaneParts{c, p, store, start})
 	if err != nil {
 		return err
 	}
+	running.Store(d)
 	mux := ipc.NewMux()
-	planeipc.Serve(mux, served)
+	planeipc.Serve(mux, d)
 	if err := p.Ready(ctx); err != nil {
 		return err
 	}
 	for {
 		select {
 		case <-p.Stopping():
-			return stop()
+			return d.Close()
 		case s := <-peers:
 			go servePeer(ctx, s, ipc.Options{
 				Name: kernelipc.RoleDataplane, Interfaces: map[string]int{planeipc.Interface: plane.Version}, Mux: mux,
@@ -95,16 +104,12 @@ func servePeer(ctx context.Context, s *os.File, o ipc.Options, log *slog.Logger)
 	conn.Close()
 }
 
-// startPlane makes the data plane of what an earlier one left, if anything; stop
-// leaves everything in what is kept.
-func startPlane(parts dataplaneParts) (_ planeipc.Server, stop func() error, err error) {
-	d, err := agent.OpenPlane(agent.PlaneOptions{
+// startPlane makes the data plane of what an earlier one left, if anything. Its
+// Close leaves everything in what is kept.
+func startPlane(parts dataplaneParts) (*agent.Dataplane, error) {
+	return agent.OpenPlane(agent.PlaneOptions{
 		Kernel: agent.RemoteKernel(parts.process, parts.store), Keep: parts.store,
 		Workers: parts.config.Workers, Cores: parts.config.Cores,
-		Restarts: parts.start.Restarts, Began: parts.start.Began,
+		Restarts: parts.start.Restarts, Began: parts.start.Began, Because: parts.start.Because,
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	return d, d.Close, nil
 }

@@ -41,6 +41,9 @@ func supervise(ctx context.Context, c *config) error {
 		RunDir: c.RunDir, DataDir: c.DataDir, Identity: id, Control: true, Log: log, Kernel: newKernel(c, log),
 		Command: func(role, exe string) *exec.Cmd { return roleCommand(role, exe, env) },
 	}
+	if opts.HangWait = c.Watchdog; c.Watchdog == 0 {
+		opts.HangWait = -1
+	}
 	k, err := keeper.Open(opts, func() ([]*os.File, error) { return keeper.Listen(ctx, c.Listen, id) })
 	if err != nil {
 		return err
@@ -151,7 +154,11 @@ func tell(ctx context.Context, k *keeper.Keeper, systemd keeper.Notifier, log *s
 			err = errors.Join(err, systemd.Status(text))
 		}
 		if systemd.Watchdog() > 0 {
-			err = errors.Join(err, systemd.Alive())
+			if stuck := k.Alive(); stuck == nil {
+				err = errors.Join(err, systemd.Alive())
+			} else {
+				log.Error("systemd is to end this process", "error", stuck)
+			}
 		}
 		if err != nil {
 			log.Warn("systemd was not told", "error", err)

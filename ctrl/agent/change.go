@@ -67,12 +67,12 @@ func (d *Dataplane) Apply(_ context.Context, want plane.Desired) (plane.Observed
 		return d.observe(), err
 	}
 	err = d.retire(list, leaving)
-	d.answer()
 	d.endTrials(list)
 	d.replaceVersions(list)
 	d.startTrials(list)
 	d.drain(list)
 	d.settle(list, want.Revision)
+	d.answer()
 	d.forgetCodes()
 	return d.observe(), errors.Join(err, d.save())
 }

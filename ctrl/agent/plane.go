@@ -56,6 +56,8 @@ type PlaneOptions struct {
 	// Restarts and Began are told back by Observe.
 	Restarts int
 	Began    time.Time
+	// Because says how the process before ended, if nobody asked it to.
+	Because string
 }
 
 func (o PlaneOptions) withDefaults() PlaneOptions {
@@ -176,6 +178,10 @@ func OpenPlane(opts PlaneOptions) (_ *Dataplane, err error) {
 	}
 	if err := d.set.Start(); err != nil {
 		return nil, err
+	}
+	if opts.Because != "" {
+		d.events.add(plane.Event{Kind: "alarm", Reason: "DataPlaneDied", Level: levelError, Worker: -1,
+			Text: "the data plane before " + opts.Because + "; this one goes on with its flows"})
 	}
 	d.balance()
 	d.tend()

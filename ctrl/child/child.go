@@ -45,6 +45,10 @@ type Options struct {
 	// Peer receives sockets to other children, which are its own then. Nil: they
 	// are refused.
 	Peer func(role string, socket *os.File)
+	// Alive returns when all has moved that must not stand still; an error is
+	// that it never will again. It is asked once the process is ready. Nil: to
+	// answer is enough.
+	Alive func(context.Context) error
 	// Orphan is how long a data plane goes on without a supervisor. 0: for ever.
 	Orphan time.Duration
 	// Log is where it says what happens. Nil: nowhere.
@@ -161,6 +165,12 @@ func (p *Process) serve() {
 	ipc.Handle(p.mux, kernelipc.MethodStop, func(context.Context, none, *ipc.Files) (none, []*os.File, error) {
 		p.Stop()
 		return none{}, nil, nil
+	})
+	ipc.Handle(p.mux, kernelipc.MethodPing, func(ctx context.Context, _ none, _ *ipc.Files) (none, []*os.File, error) {
+		if p.opts.Alive == nil {
+			return none{}, nil, nil
+		}
+		return none{}, nil, p.opts.Alive(ctx)
 	})
 	ipc.Handle(p.mux, kernelipc.MethodAdopt, func(context.Context, none, *ipc.Files) (kernelipc.Adopted, []*os.File, error) {
 		p.mu.Lock()

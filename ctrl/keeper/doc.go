@@ -5,7 +5,8 @@
 //	            `- control
 //
 // A child that dies is started again, at once the first time, later and later
-// when it goes on dying. A data plane finds everything again that the one before
+// when it goes on dying. One that hangs is killed: it is asked all the time
+// whether it still moves. A data plane finds everything again that the one before
 // had: memory as it was at the instant of the kill, sockets with the packets
 // that came meanwhile.
 //
@@ -83,6 +84,10 @@ type Options struct {
 	// StartWait is how long a child may take to be ready, StopWait how long to
 	// end; then it is killed. Defaults 60 s and 10 s.
 	StartWait, StopWait time.Duration
+	// HangWait is how long a data plane that is ready may stand still, any of its
+	// workers, ControlHangWait how long control: then it is killed, and started
+	// again as after a crash. Defaults 2 s and 10 s; below zero for ever.
+	HangWait, ControlHangWait time.Duration
 	// Log is where it says what happens. Nil: nowhere.
 	Log *slog.Logger
 }
@@ -93,6 +98,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.StopWait == 0 {
 		o.StopWait = 10 * time.Second
+	}
+	if o.HangWait == 0 {
+		o.HangWait = 2 * time.Second
+	}
+	if o.ControlHangWait == 0 {
+		o.ControlHangWait = 10 * time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		"crash":                             func() error { os.Exit(3); return nil },
 		"hang":                              func() error { time.Sleep(time.Minute); return nil },
 		"mute":                              mute,
+		"stuck":                             stuck,
+		"broken":                            broken,
 		"engine-" + kernelipc.RoleDataplane: engine, "engine-" + kernelipc.RoleControl: wisher,
 	}
 	if role := roles[os.Getenv("KEEPER_ROLE")]; role != nil {

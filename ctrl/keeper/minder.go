@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"sfc/ctrl/ipc"
@@ -25,10 +26,12 @@ type minder struct {
 	role    string
 	current *process // nil: none runs
 	deaths  deaths
+	because string // how the last one died; "" when that was told
 	replace chan chan error
 	over    chan struct{} // closed when run returns
 
 	status kernelipc.ChildStatus // guarded by k.mu
+	due    atomic.Int64          // until then the loop comes around, ns of the monotonic clock
 }
 
 func newMinder(k *Keeper, role string) *minder {
@@ -46,7 +49,10 @@ func (m *minder) run(ctx context.Context) {
 	} else {
 		m.start(ctx)
 	}
+	beat := time.NewTicker(beatEvery)
+	defer beat.Stop()
 	for {
+		m.promise(0)
 		if m.current == nil {
 			if !m.pause(ctx) {
 				m.enter(stateStopped, nil)
@@ -71,8 +77,13 @@ func (m *minder) run(ctx context.Context) {
 				<-m.current.gone
 			}
 			m.died(m.current.end)
+		case why := <-m.current.hung:
+			m.current.kill()
+			<-m.current.gone
+			m.died(why + ", and was killed")
 		case done := <-m.replace:
 			done <- m.exchange(ctx)
+		case <-beat.C:
 		}
 	}
 }
@@ -105,18 +116,20 @@ func (m *minder) start(ctx context.Context) {
 
 // launch starts a process, which waits then.
 func (m *minder) launch(ctx context.Context) (*process, error) {
+	m.promise(m.k.opts.StartWait)
 	m.enter(stateStarting, nil)
 	return m.k.spawn(ctx, m.role)
 }
 
 // begin makes a process that waits do its work, and waits until it does.
 func (m *minder) begin(ctx context.Context, p *process) error {
+	m.promise(m.k.opts.StartWait)
 	m.enter(stateStarting, p)
 	began := time.Now()
 	wait, cancel := context.WithTimeout(ctx, m.k.opts.StartWait)
 	defer cancel()
 	m.k.mu.Lock()
-	start := kernelipc.Start{Restarts: m.k.restarts, Began: m.k.began}
+	start := kernelipc.Start{Restarts: m.k.restarts, Began: m.k.began, Because: m.because}
 	if m.role == kernelipc.RoleDataplane {
 		m.k.restarts++
 	}
@@ -148,6 +161,7 @@ func (m *minder) failed(p *process, err error) error {
 // takeOn goes on with a process of an earlier supervisor.
 func (m *minder) takeOn(ctx context.Context) {
 	p := m.current
+	m.promise(m.k.opts.StartWait)
 	m.enter(stateStarting, p)
 	m.k.mu.Lock()
 	m.k.restarts++ // as begin has counted it
@@ -170,6 +184,8 @@ func (m *minder) attend(p *process) {
 			m.k.opts.Log.Error("steering stays as it was", "error", err)
 		}
 	}
+	m.because = ""
+	go p.pulse(m.k.opts.bound(m.role))
 	m.k.introduce(p)
 }
 
@@ -181,6 +197,7 @@ func (m *minder) died(how string) {
 		p.close()
 		m.current = nil
 	}
+	m.because = how
 	now := time.Now()
 	wait, alarm := m.deaths.add(now, m.k.opts.Backoff)
 	m.k.opts.Log.Error("child died", "role", m.role, "how", how, "again in", wait, "alarm", alarm)
@@ -204,6 +221,7 @@ func (m *minder) pause(ctx context.Context) bool {
 	m.k.mu.Lock()
 	wait := time.Until(m.status.Retry)
 	m.k.mu.Unlock()
+	m.promise(wait)
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
@@ -218,6 +236,7 @@ func (m *minder) pause(ctx context.Context) bool {
 
 // end ends the child because everything ends.
 func (m *minder) end() {
+	m.promise(m.k.opts.StopWait)
 	m.enter(stateStopping, m.current)
 	m.k.leaves(m.current)
 	if !m.current.stop(m.k.opts.StopWait) {
@@ -250,6 +269,7 @@ func (m *minder) exchange(ctx context.Context) error {
 		m.enter(stateReady, old)
 		return fmt.Errorf("replace %s: %w", m.role, err)
 	}
+	m.promise(m.k.opts.StopWait)
 	m.enter(stateStopping, old)
 	m.k.leaves(old)
 	began := time.Now()

@@ -30,6 +30,7 @@ type process struct {
 	gone  chan struct{} // closed when it has ended
 	end   string        // how, valid when gone
 	clean bool          // with status 0
+	hung  chan string   // why it is to be killed, once
 	own   *os.Process   // our own child; nil: an earlier supervisor's
 	pidfd int           // of that one, else -1
 }
@@ -41,7 +42,7 @@ func (k *Keeper) spawn(ctx context.Context, role string) (_ *process, err error)
 		return nil, err
 	}
 	defer theirs.Close()
-	p := &process{role: role, ready: make(chan struct{}), gone: make(chan struct{}), pidfd: -1}
+	p := &process{role: role, ready: make(chan struct{}), gone: make(chan struct{}), hung: make(chan string, 1), pidfd: -1}
 	cmd := k.opts.Command(role, k.exePath())
 	cmd.ExtraFiles = []*os.File{theirs}
 	if role == kernelipc.RoleControl {
@@ -138,7 +139,7 @@ func (k *Keeper) adopt(ctx context.Context, path string) (_ *process, err error)
 		sock.Close()
 		return nil, fmt.Errorf("%s belongs to user %d, process %d: want user %d", path, who.UID, who.PID, want)
 	}
-	p := &process{role: kernelipc.RoleDataplane, pid: who.PID, path: path, ready: make(chan struct{}), gone: make(chan struct{})}
+	p := &process{role: kernelipc.RoleDataplane, pid: who.PID, path: path, ready: make(chan struct{}), gone: make(chan struct{}), hung: make(chan string, 1)}
 	if p.pidfd, err = unix.PidfdOpen(p.pid, 0); err != nil {
 		sock.Close()
 		return nil, fmt.Errorf("data plane with process id %d: %w", p.pid, err)

@@ -18,6 +18,10 @@ const (
 	// MethodPeer hands a child the socket to another one: control gets the data
 	// plane's, and the other way round. Peer and one descriptor -> None
 	MethodPeer = "child.peer"
+	// MethodPing is answered when everything of a child that must not stand still
+	// has moved since it was asked: each worker of the data plane, the API of
+	// control. A child that does not answer for too long is killed. None -> None
+	MethodPing = "child.ping"
 	// MethodReady tells the supervisor that a child is ready: the data plane
 	// forwards, control answers. None -> None
 	MethodReady = "child.ready"
@@ -32,6 +36,8 @@ type Start struct {
 	Restarts int
 	// Began is when the first one was started.
 	Began time.Time
+	// Because says how the one before ended, if nobody asked it to.
+	Because string `json:",omitzero"`
 }
 
 // Adopted is how a data plane is that has lost its supervisor.

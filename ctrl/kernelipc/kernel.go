@@ -113,8 +113,8 @@ type Port struct {
 	// Attach is the mode in force.
 	Attach string
 	Queues int
-	MAC          [6]byte
-	MTU          int
+	MAC    [6]byte
+	MTU    int
 	// Counters and Seq are names of kept BPF maps to be mapped: the program's
 	// account of the port, and its number of frames.
 	Counters, Seq string

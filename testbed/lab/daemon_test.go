@@ -257,6 +257,21 @@ func (c talk) say(text string) error {
 	return nil
 }
 
+// end closes the connection when the other end has.
+func (c talk) end() error {
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return err
+	}
+	if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	if n, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%d bytes and %v came instead of the end", n, err)
+	}
+	return nil
+}
+
 // The daemon as a router with address translation: hosts reach each other across
 // it, it answers for the pool, and neither the death of its data plane nor that
 // of its supervisor ends a connection. What is answered for goes with the chain
@@ -291,6 +306,10 @@ func TestDaemonRoutes(t *testing.T) {
 			t.Fatal(when)
 		}
 	}
+	entries := s.answered() // once a chain is ready
+	if len(entries) != 1+4 {
+		t.Errorf("the kernel answers for %v", entries)
+	}
 	traffic("in the beginning")
 	var c talk
 	on(t, s.lab, HostClient, func() (err error) { c.Conn, err = net.Dial("tcp", "10.0.1.2:7"); return err })
@@ -298,10 +317,6 @@ func TestDaemonRoutes(t *testing.T) {
 		t.FailNow()
 	}
 	on(t, s.lab, HostClient, func() error { return c.say("is anybody there?") })
-	entries := s.answered()
-	if len(entries) != 1+4 {
-		t.Errorf("the kernel answers for %v", entries)
-	}
 	goesOn := func(when string) {
 		t.Helper()
 		on(t, s.lab, HostClient, func() error { return c.say("still there, " + when + "?") })
@@ -310,21 +325,21 @@ func TestDaemonRoutes(t *testing.T) {
 		}
 		traffic(when)
 	}
-	for i := range 2 {
+	for _, signal := range []unix.Signal{unix.SIGKILL, unix.SIGKILL, unix.SIGSTOP} { // the last has to be noticed
 		pid := s.role("dataplane")
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		if err := unix.Kill(pid, signal); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
 		on(t, s.lab, HostClient, func() error { return c.say("and now?") })
-		t.Logf("data plane killed: an answer %v later", time.Since(began))
+		t.Logf("data plane met by %v: an answer %v later", signal, time.Since(began))
 		s.within("another data plane", func() error {
 			if s.role("dataplane") == pid {
 				return errors.New("it is the one that was killed")
 			}
 			return nil
 		})
-		goesOn(fmt.Sprintf("data plane killed, %d", i+1))
+		goesOn("data plane met by " + signal.String())
 	}
 	if err := s.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -333,10 +348,7 @@ func TestDaemonRoutes(t *testing.T) {
 	goesOn("without a supervisor")
 	s.start()
 	goesOn("supervisor back")
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
-	on(t, s.lab, HostClient, func() error { return ping("10.0.1.2") }) // behind the connection's end
+	on(t, s.lab, HostClient, c.end)
 
 	if err := s.api.Chains("acme").Delete(t.Context(), "nat", ""); err != nil {
 		t.Fatal(err)
@@ -348,6 +360,9 @@ func TestDaemonRoutes(t *testing.T) {
 		return nil
 	})
 	s.nat()
+	if now := s.answered(); !slices.Equal(now, entries) {
+		t.Errorf("with the chain back the kernel answers for %v", now)
+	}
 	traffic("with the chain back")
 	if err := s.api.Ports().Delete(t.Context(), "out", ""); err != nil {
 		t.Fatal(err)
