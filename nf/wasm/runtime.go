@@ -23,11 +23,11 @@ type Options struct {
 	// that nothing is mapped over. A multiple of 2 MiB. Default 16 MiB.
 	ScrapBytes int
 	// Mappings is the most memory mappings that all instances may have
-	// together; one takes 23 with the default ScrapBytes, 24 with flow state. Default nine
-	// tenths
-	// of what the kernel allows a process (vm.max_map_count, usually 65,530:
-	// some 2,460 instances, spares included). Go's own memory needs the rest. A
-	// function that is being replaced has two versions' instances.
+	// together; one takes 23 with the default ScrapBytes, 24 with flow state.
+	// Default nine tenths of what the kernel allows a process
+	// (vm.max_map_count, usually 65,530: some 2,460 instances, spares
+	// included). Go's own memory needs the rest. A function that is being
+	// replaced has two versions' instances.
 	Mappings int
 	// Limits are checked before a module is compiled or loaded. Default
 	// nf.Limits{}.
