@@ -112,6 +112,9 @@ func (b *builder) chain(worker int, c *chains.Chain, hops []wasm.Hop, g grant, a
 	if b.frames == nil {
 		// Where chains come and go there are many, and few of them are busy at a
 		// time: its pages come with the first packets.
+		if err = b.claim(c, "its frames", packet.BurstSize*packet.ChunkSize, undo); err != nil {
+			return s, err
+		}
 		if s.mem.Frames, err = arena.Open("frames", packet.BurstSize*packet.ChunkSize, arena.Options{Sparse: at != nil}); err != nil {
 			return s, err
 		}
@@ -123,6 +126,9 @@ func (b *builder) chain(worker int, c *chains.Chain, hops []wasm.Hop, g grant, a
 		o := flow.Options{Key: b.key, Max: uint32(c.Flows), Buckets: steer.Buckets, Sparse: true}
 		if c.Binds {
 			o.Bindings, o.Pins, o.Claims, o.Chain = steer.MaxBinds*o.Max, g.pins, g.claims, c.Index
+		}
+		if err = b.claim(c, fmt.Sprintf("its table of %d flows", c.Flows), flow.TableBytes(o), undo); err != nil {
+			return s, err
 		}
 		if at != nil {
 			s.flows, err = at.table(worker, o, undo)
@@ -153,6 +159,17 @@ func (b *builder) chain(worker int, c *chains.Chain, hops []wasm.Hop, g grant, a
 	}
 	undo.push(s.group.Close)
 	return s, nil
+}
+
+// claim counts memory of the chain's tenant before it is made. For what is sparse
+// that is all that may come to be filled.
+func (b *builder) claim(c *chains.Chain, what string, bytes int, undo *undoStack) error {
+	release, err := b.rt.ClaimMemory(c.Tenant, what, int64(bytes))
+	if err != nil {
+		return fmt.Errorf("chain %s: %w", c.Name, err)
+	}
+	undo.push(func() error { release(); return nil })
+	return nil
 }
 
 // path is a way through the chain for the worker, as the chain with that index.

@@ -150,7 +150,10 @@ func (d *Dataplane) makeRunning(want *plane.Chain, part *chains.Part, codes []*c
 	r.home = &home{store: d.opts.Keep, name: fmt.Sprintf("%s/%s/%d", c.Tenant, c.Name, at.Chain), adopt: adopt}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, r.close())
+			r.home.over = !adopt
+			if err = errors.Join(err, r.close()); !adopt {
+				err = errors.Join(err, r.home.forget(len(d.workers)))
+			}
 		}
 	}()
 	if c.Binds {

@@ -198,28 +198,13 @@ func quantiles(l *wasm.Latency) plane.Quantiles {
 	return q
 }
 
-// tableBytes is the size of a tenant's flow tables.
-func (d *Dataplane) tableBytes(tenant string) (n int64) {
-	for _, c := range d.chains {
-		if c.run == nil || c.want.Tenant != tenant {
-			continue
-		}
-		for i := range c.run.posts {
-			if t := c.run.posts[i].flows; t != nil {
-				n += int64(t.Bytes())
-			}
-		}
-	}
-	return n
-}
-
 // countTenants says what tenants used, with what flows they have.
 func (d *Dataplane) countTenants(flows map[string]int) ([]plane.TenantStats, error) {
 	var list []plane.TenantStats
 	var shares [][]*dataplane.Share // by worker
 	for name, t := range d.tenants {
 		used := d.rt.TenantUsage(name)
-		list = append(list, plane.TenantStats{Name: name, Share: t.want.Share, Flows: flows[name], MemoryBytes: used.MemoryBytes() + d.tableBytes(name)})
+		list = append(list, plane.TenantStats{Name: name, Share: t.want.Share, Flows: flows[name], MemoryBytes: used.MemoryBytes()})
 		for i, s := range t.shares {
 			if shares == nil {
 				shares = make([][]*dataplane.Share, len(t.shares))

@@ -105,13 +105,14 @@ func (d *Dataplane) restore() error {
 				d.ports[p.Index] = &livePort{want: p.Port}
 			}
 		}
-		if err := d.setTenants(s.Tenants); err != nil {
-			return err
-		}
 		for i := range s.Chains {
 			if err := d.restoreChain(&s.Chains[i]); err != nil {
 				d.events.ofChain(&s.Chains[i].Chain, "plane", "ChainLost", levelError, err.Error())
 			}
+		}
+		// After the chains: what ran goes on, also over a quota that is lower now.
+		if err := d.setTenants(s.Tenants); err != nil {
+			return err
 		}
 	}
 	d.grants.pins.Sweep()

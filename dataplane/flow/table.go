@@ -126,7 +126,7 @@ func newTable(opts *Options) (*Table, error) {
 		return nil, err
 	}
 	buckets := bucketsFor(uint64(opts.Max) + uint64(opts.Bindings))
-	own := bytesFor[bucket](buckets) + bytesFor[link](opts.Max) + bytesFor[uint32](opts.Buckets)
+	own := opts.ownBytes()
 	if opts.Memory == nil {
 		own += opts.keptBytes()
 	}
@@ -182,6 +182,19 @@ func (t *Table) Detach() error {
 	t.ledger, t.top, t.leavingList = nil, 0, list{}
 	t.entries, t.bindings, t.links, t.heads, t.idx.buckets = nil, nil, nil, nil, nil
 	return t.mem.unmap()
+}
+
+// ownBytes is the size of what a table makes anew when it is restored.
+func (o *Options) ownBytes() int {
+	buckets := bucketsFor(uint64(o.Max) + uint64(o.Bindings))
+	return bytesFor[bucket](buckets) + bytesFor[link](o.Max) + bytesFor[uint32](o.Buckets)
+}
+
+// TableBytes returns what [Table.Bytes] of a table of these options is, Memory
+// included: all that it may come to fill, however little a sparse one has yet.
+func TableBytes(opts Options) int {
+	opts.withDefaults()
+	return opts.keptBytes() + opts.ownBytes()
 }
 
 // Bytes returns the size of the table's memory in bytes.

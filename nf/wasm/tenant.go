@@ -32,13 +32,18 @@ type TenantUsage struct {
 	// fill of the window that nothing is mapped over: Options.ScrapBytes once
 	// there is a group.
 	SlotBytes, ScrapBytes int64
+	// HostBytes is what the host keeps for the tenant's chains: see
+	// [Runtime.ClaimMemory].
+	HostBytes int64
 	// LogSuppressed counts lines over TenantLimits.LogLines. It starts anew
-	// when the tenant has neither limits nor groups.
+	// when the tenant has neither limits nor memory.
 	LogSuppressed uint64
 }
 
 // MemoryBytes is how much memory the tenant can have of the host.
-func (u TenantUsage) MemoryBytes() int64 { return u.InstanceBytes + u.SlotBytes + u.ScrapBytes }
+func (u TenantUsage) MemoryBytes() int64 {
+	return u.InstanceBytes + u.SlotBytes + u.ScrapBytes + u.HostBytes
+}
 
 // ErrQuota: the tenant would have more memory than it may.
 var ErrQuota = errors.New("over the tenant's memory quota")
@@ -101,7 +106,7 @@ func (rt *Runtime) tenant(name string) *tenant {
 func (rt *Runtime) forgetIdle(t *tenant) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.used.Groups == 0 && t.limits == (TenantLimits{}) {
+	if t.used.Groups == 0 && t.used.HostBytes == 0 && t.limits == (TenantLimits{}) {
 		delete(rt.tenants, t.name)
 		t.log.close()
 	}
@@ -164,6 +169,25 @@ func (t *tenant) claim(what string, sum *int64, bytes int64) error {
 	}
 	*sum += bytes
 	return nil
+}
+
+// ClaimMemory counts memory that the host keeps for a tenant, such as a flow
+// table, before it is made: [ErrQuota] when that would be too much. What says
+// what takes it. The caller calls release once, when the memory is given back.
+func (rt *Runtime) ClaimMemory(name, what string, bytes int64) (release func(), err error) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	t := rt.tenant(name)
+	if err := t.claim(what, &t.used.HostBytes, bytes); err != nil {
+		rt.forgetIdle(t)
+		return nil, err
+	}
+	return func() {
+		rt.mu.Lock()
+		defer rt.mu.Unlock()
+		t.release(&t.used.HostBytes, bytes)
+		rt.forgetIdle(t)
+	}, nil
 }
 
 func (t *tenant) release(sum *int64, bytes int64) {

@@ -107,6 +107,31 @@ func TestTenantMemoryQuota(t *testing.T) {
 	}
 }
 
+// Memory that the host keeps for a tenant counts like that of its functions.
+func TestClaimMemory(t *testing.T) {
+	rt := openRuntime(t)
+	if err := rt.SetTenant("t", TenantLimits{MemoryBytes: 3 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	release, err := rt.ClaimMemory("t", "a table", 2<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rt.ClaimMemory("t", "another table", 1<<20+1); !errors.Is(err, ErrQuota) || !strings.Contains(err.Error(), "has 2.00 MiB of 3.00 MiB, and another table takes 1.00 MiB more") {
+		t.Errorf("a byte too much: %v", err)
+	}
+	if err := rt.SetTenant("t", TenantLimits{}); err != nil {
+		t.Fatal(err)
+	}
+	if u := rt.TenantUsage("t"); u != (TenantUsage{HostBytes: 2 << 20}) || u.MemoryBytes() != 2<<20 {
+		t.Errorf("without limits: %+v", u)
+	}
+	release()
+	if u := rt.TenantUsage("t"); u != (TenantUsage{}) || len(rt.tenants) != 0 {
+		t.Errorf("given back: %+v, %d tenants", u, len(rt.tenants))
+	}
+}
+
 // A module that grows while it is configured is counted as large as it is then,
 // and refused when that is too much.
 func TestTenantGrowth(t *testing.T) {
