@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func TestChangesUnderTraffic(t *testing.T) {
 	}
 	stop := make(chan struct{})
 	var changes sync.WaitGroup
-	moves, swaps := 0, 0
+	var moves, swaps atomic.Int64
 	changes.Go(func() {
 		for !closed(stop) {
 			list, err := c.Flows(t.Context(), FlowQuery{Bucket: -1, Limit: 100})
@@ -36,14 +37,14 @@ func TestChangesUnderTraffic(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				moves++
+				moves.Add(1)
 			}
 		}
 	})
 	changes.Go(func() {
 		for ; !closed(stop); time.Sleep(20 * time.Millisecond) {
 			args := SwapArgs{Function: "firewall", ProbationNs: int64(time.Millisecond)}
-			if swaps%2 == 0 {
+			if swaps.Load()%2 == 0 {
 				args.Module = firewall
 			} else {
 				args.Config = []byte(`{"default": "deny", "rules": [{"action": "permit", "src": "10.0.0.0/8"}, {"action": "permit", "src": "fd00::/8"}]}`)
@@ -56,7 +57,7 @@ func TestChangesUnderTraffic(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if swaps++; r.State != "kept" || len(r.HoldsNs) != 2 {
+			if swaps.Add(1); r.State != "kept" || len(r.HoldsNs) != 2 {
 				t.Errorf("%+v", r)
 			}
 		}
@@ -71,10 +72,14 @@ func TestChangesUnderTraffic(t *testing.T) {
 		})
 	}
 	talks.Wait()
+	// On a busy machine it takes longer until something was tested.
+	for end := time.Now().Add(30 * time.Second); (moves.Load() < 50 || swaps.Load() < 3) && time.Now().Before(end); {
+		on(t, c, HostClient, func() error { return datagrams("[fd00:1::2]:7", 50) })
+	}
 	close(stop)
 	changes.Wait()
-	if moves < 50 || swaps < 3 {
-		t.Errorf("%d moves, %d replacements", moves, swaps)
+	if moves.Load() < 50 || swaps.Load() < 3 {
+		t.Errorf("%d moves, %d replacements", moves.Load(), swaps.Load())
 	}
 	s, err := c.Stats(t.Context())
 	if err != nil {
@@ -87,7 +92,7 @@ func TestChangesUnderTraffic(t *testing.T) {
 	if f.Faults != 0 || f.State != "running" || f.Replaced == "" || f.Replaced == "rolled_back" {
 		t.Errorf("%+v", f)
 	}
-	t.Logf("%d moves, %d replacements, holds %+v", moves, swaps, s.Holds)
+	t.Logf("%d moves, %d replacements, holds %+v", moves.Load(), swaps.Load(), s.Holds)
 }
 
 func closed(c <-chan struct{}) bool {
