@@ -61,10 +61,11 @@ func TestTenantCommands(t *testing.T) {
 	d.ok(create...)
 	d.fails(words("tenant create acme --cpu 60%"), "conflict", `"acme" exists already`, "sfcctl tenant update acme")
 	d.says(words("tenant get acme"), "TENANT CPU MEMORY FLOWS MODULES CHAINS SIGNED AGE", "acme 50% 64Mi 100k 0 of 20 0 no ")
-	d.ok(words("tenant update acme --cpu 25% --require-signed")...)
+	d.ok(words("tenant update acme --cpu 25% --require-signed --chains 300")...)
+	d.says(words("tenant get acme"), "0 of 20 0 of 300 yes ")
 	var one api.Tenant
 	d.read(&one, "tenant", "get", "acme")
-	if one.Spec.Share != 250 || one.Spec.Memory != 64<<20 || !one.Spec.RequireSigned || one.Metadata.Generation != 2 {
+	if one.Spec.Share != 250 || one.Spec.Memory != 64<<20 || one.Spec.Chains != 300 || !one.Spec.RequireSigned || one.Metadata.Generation != 2 {
 		t.Errorf("%+v", one)
 	}
 	var list api.List[api.Tenant]

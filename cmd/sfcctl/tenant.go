@@ -25,9 +25,10 @@ func quotaFlags(cmd *cobra.Command, s *api.TenantSpec) {
 	f.Var(quantity[api.Share]{&s.Share, api.ParseShare}, "cpu", "part of each worker's time that is guaranteed, such as 50% (default: what is left over)")
 	f.Var(quantity[api.Bytes]{&s.Memory, api.ParseBytes}, "memory", "memory of all its functions and flows, such as 64Mi (default: no bound)")
 	f.Var(quantity[api.Count]{&s.Flows, api.ParseCount}, "flows", "flows of all its chains, such as 100k (default: no bound)")
+	f.Var(quantity[api.Count]{&s.Chains, api.ParseCount}, "chains", "chains that run; their match rules are bounded to 4 for each (default: 256)")
 	f.Var(quantity[api.Count]{&s.Modules, api.ParseCount}, "modules", "versions of functions stored (default: no bound)")
 	f.Var(quantity[api.Bytes]{&s.ModuleBytes, api.ParseBytes}, "module-bytes", "bytes of all modules stored, such as 100Mi (default: no bound)")
-	f.Var(quantity[api.Count]{&s.LogLines, api.ParseCount}, "log-lines", "log lines of all its functions per second (default: no bound)")
+	f.Var(quantity[api.Count]{&s.LogLines, api.ParseCount}, "log-lines", "log lines of all its functions per second (default: 100)")
 	f.Var(quantity[api.Count]{&s.APICalls, api.ParseCount}, "api-calls", "API calls per second (default: no bound)")
 	f.BoolVar(&s.RequireSigned, "require-signed", false, "refuse functions that none of the tenant's keys signed")
 }
@@ -93,7 +94,7 @@ func newTenantUpdate(e env) *cobra.Command {
 			}
 			for name, set := range map[string]func(){
 				"cpu": func() { t.Spec.Share = spec.Share }, "memory": func() { t.Spec.Memory = spec.Memory },
-				"flows": func() { t.Spec.Flows = spec.Flows }, "modules": func() { t.Spec.Modules = spec.Modules },
+				"flows": func() { t.Spec.Flows = spec.Flows }, "chains": func() { t.Spec.Chains = spec.Chains }, "modules": func() { t.Spec.Modules = spec.Modules },
 				"module-bytes": func() { t.Spec.ModuleBytes = spec.ModuleBytes }, "log-lines": func() { t.Spec.LogLines = spec.LogLines },
 				"api-calls": func() { t.Spec.APICalls = spec.APICalls }, "require-signed": func() { t.Spec.RequireSigned = spec.RequireSigned },
 			} {
@@ -173,7 +174,11 @@ func printTenants(w *table, list []api.Tenant) {
 		if t.Spec.Modules > 0 {
 			modules += " of " + t.Spec.Modules.String()
 		}
-		w.row(t.Metadata.Name, orDash(t.Spec.Share), orDash(t.Spec.Memory), orDash(t.Spec.Flows), modules, t.Status.Chains, yesNo(t.Spec.RequireSigned), age(t.Metadata.CreatedAt))
+		chains := fmt.Sprint(t.Status.Chains)
+		if t.Spec.Chains > 0 {
+			chains += " of " + t.Spec.Chains.String()
+		}
+		w.row(t.Metadata.Name, orDash(t.Spec.Share), orDash(t.Spec.Memory), orDash(t.Spec.Flows), modules, chains, yesNo(t.Spec.RequireSigned), age(t.Metadata.CreatedAt))
 	}
 }
 

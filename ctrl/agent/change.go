@@ -236,7 +236,7 @@ func (d *Dataplane) prepare(list []*change) {
 func (d *Dataplane) admit(list []*change) {
 	for again := true; again; {
 		again = false
-		book := &book{d: d, flows: map[string]int{}}
+		book := &book{d: d, flows: map[string]int{}, ruled: map[string]int{}}
 		for _, c := range list {
 			c.held = c.problem != nil
 			if c.live.run != nil && (c.kind == same || c.held) {
@@ -268,12 +268,14 @@ type book struct {
 	parts []*chains.Part
 	rules int
 	flows map[string]int // by tenant
+	ruled map[string]int // rules by tenant
 }
 
 func (b *book) enter(p *chains.Part) {
 	b.parts = append(b.parts, p)
 	b.rules += p.Rules()
 	b.flows[p.Chain.Tenant] += p.Chain.Flows
+	b.ruled[p.Chain.Tenant] += p.Rules()
 }
 
 // check says why a chain does not go with what is in the book.
@@ -281,7 +283,12 @@ func (b *book) check(p *chains.Part) *problem {
 	if b.rules+p.Rules() > classify.MaxRules {
 		return &problem{reasonCapacity, fmt.Sprintf("it needs %d match rules, and %d of %d are taken; use fewer, or remove chains", p.Rules(), b.rules, classify.MaxRules)}
 	}
-	if t := b.d.tenants[p.Chain.Tenant]; t != nil && t.want.Flows > 0 && b.flows[p.Chain.Tenant]+p.Chain.Flows > t.want.Flows {
+	t := b.d.tenants[p.Chain.Tenant]
+	if t != nil && t.want.Rules > 0 && b.ruled[p.Chain.Tenant]+p.Rules() > t.want.Rules {
+		return &problem{reasonQuota, fmt.Sprintf("it needs %d match rules, and the tenant's other chains have %d: at most %d are allowed; use fewer, or have the tenant's chains raised, which its rules grow with",
+			p.Rules(), b.ruled[p.Chain.Tenant], t.want.Rules)}
+	}
+	if t != nil && t.want.Flows > 0 && b.flows[p.Chain.Tenant]+p.Chain.Flows > t.want.Flows {
 		return &problem{reasonQuota, fmt.Sprintf("it may have %d flows, and the tenant's other chains %d: at most %d are allowed; lower spec.flows, or ask for more",
 			p.Chain.Flows, b.flows[p.Chain.Tenant], t.want.Flows)}
 	}

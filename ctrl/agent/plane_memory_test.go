@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -73,6 +74,40 @@ func TestPlaneTenantMemory(t *testing.T) {
 	apply()
 	if u := r.rt.TenantUsage("acme"); u.MemoryBytes() != 0 {
 		t.Errorf("without chains: %+v", u)
+	}
+}
+
+// A tenant's match rules are bounded; what runs stays, and another tenant is not
+// concerned.
+func TestPlaneTenantRules(t *testing.T) {
+	gate.Leaks(t)
+	r := openRig(t, PlaneOptions{Workers: 1, Probation: -1}, "firewall", "flowstat")
+	apply := func(rules int, chains ...plane.Chain) plane.Observed {
+		t.Helper()
+		r.put(t)
+		o, err := r.Apply(context.Background(), plane.Desired{Revision: 1, Ports: twoPorts, Tenants: []plane.Tenant{{Name: "acme", Rules: rules}}, Chains: chains})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	a, b, c := chainOf("acme", "a", 5, guards...), chainOf("acme", "b", 6, guards...), chainOf("else", "c", 7, guards...)
+	apply(0, a)
+	each := r.chains["acme/a"].run.part.Rules()
+	o := apply(2*each-1, b, a, c)
+	if got := reasons(o); got != "acme/b:false:QuotaExceeded acme/a:true: else/c:true: " && got != "acme/a:true: acme/b:false:QuotaExceeded else/c:true: " {
+		t.Errorf("a rule too many: %s", got)
+	}
+	for _, s := range o.Chains {
+		if s.Name == "b" && !strings.Contains(s.Message, fmt.Sprintf("it needs %d match rules, and the tenant's other chains have %d: at most %d", each, each, 2*each-1)) {
+			t.Error(s.Message)
+		}
+	}
+	if got := reasons(apply(1, a)); got != "acme/a:true: " {
+		t.Errorf("fewer than run: %s", got)
+	}
+	if o := apply(2*each, a, b); !o.Chains[0].Active || !o.Chains[1].Active {
+		t.Errorf("as many as there may be: %s", reasons(o))
 	}
 }
 

@@ -10,8 +10,17 @@ type Tenant struct {
 	Status   TenantStatus `json:"status,omitzero"`
 }
 
-// TenantSpec is what a tenant may use. What is left out is not limited, the share
-// excepted.
+// What a tenant may use when its spec does not say: of chains a quarter of the
+// 1,024 that a host has room for, of log lines what somebody can read.
+const (
+	DefaultTenantChains   = 256
+	DefaultTenantLogLines = 100
+	// MaxTenantLogLines is the most lines per second that a spec may say.
+	MaxTenantLogLines = 1_000_000
+)
+
+// TenantSpec is what a tenant may use. What is left out is not limited, unless its
+// field says otherwise.
 type TenantSpec struct {
 	// Share is the part of each worker's time that the tenant is guaranteed.
 	// What others leave it may use as well. Left out: what is left over.
@@ -21,11 +30,15 @@ type TenantSpec struct {
 	Memory Bytes `json:"memory,omitzero"`
 	// Flows bounds the flows of all its chains together.
 	Flows Count `json:"flows,omitzero"`
+	// Chains bounds the chains that run, and with them their match rules: 4 for
+	// each chain, but at least 1,024. Left out: 256.
+	Chains Count `json:"chains,omitzero"`
 	// Modules bounds the versions of functions stored.
 	Modules Count `json:"modules,omitzero"`
 	// ModuleBytes bounds the bytes of all modules stored.
 	ModuleBytes Bytes `json:"moduleBytes,omitzero"`
-	// LogLines bounds the log lines of all its functions per second.
+	// LogLines bounds the log lines of all its functions per second. Left out:
+	// 100; at most 1,000,000.
 	LogLines Count `json:"logLines,omitzero"`
 	// APICalls bounds the API calls with all its tokens per second.
 	APICalls Count `json:"apiCalls,omitzero"`

@@ -77,12 +77,15 @@ func (o *Tenant) Validate() []FieldError {
 		field string
 		n     int64
 	}{
-		{"memory", int64(o.Spec.Memory)}, {"flows", int64(o.Spec.Flows)}, {"modules", int64(o.Spec.Modules)},
+		{"memory", int64(o.Spec.Memory)}, {"flows", int64(o.Spec.Flows)}, {"chains", int64(o.Spec.Chains)}, {"modules", int64(o.Spec.Modules)},
 		{"moduleBytes", int64(o.Spec.ModuleBytes)}, {"logLines", int64(o.Spec.LogLines)}, {"apiCalls", int64(o.Spec.APICalls)},
 	} {
 		if q.n < 0 {
-			c.fail("spec."+q.field, "%d is negative: leave it out for no limit", q.n)
+			c.fail("spec."+q.field, "%d is negative: leave it out for what is usual", q.n)
 		}
+	}
+	if o.Spec.LogLines > MaxTenantLogLines {
+		c.fail("spec.logLines", "%d is more than %d lines a second", int64(o.Spec.LogLines), MaxTenantLogLines)
 	}
 	return c
 }

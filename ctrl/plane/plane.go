@@ -89,6 +89,8 @@ type Tenant struct {
 	MemoryBytes int64 `json:",omitzero"`
 	// Flows bounds the flows of all its chains together.
 	Flows int `json:",omitzero"`
+	// Rules bounds the match rules of all its chains together.
+	Rules int `json:",omitzero"`
 	// LogLines bounds the log lines of all its functions per second.
 	LogLines int `json:",omitzero"`
 }

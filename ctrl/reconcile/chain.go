@@ -198,7 +198,14 @@ const digestPrefix = "sha256:"
 
 func trim(digest string) string { return strings.TrimPrefix(digest, digestPrefix) }
 
+// quotaChains is what is counted where chains themselves are.
+const quotaChains = "chains"
+
+// quotaText says what a tenant may have, and that it would have more.
 func quotaText(tenant, what string, need, used, limit int64) string {
+	if what == quotaChains {
+		return fmt.Sprintf("%s may have %d chains, and has %d: delete one, or have the limit raised", tenant, limit, used)
+	}
 	return fmt.Sprintf("%s may have %d %s, its other chains have %d, this one needs %d: lower spec.flows, or have the limit raised", tenant, limit, what, used, need)
 }
 

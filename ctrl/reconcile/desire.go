@@ -108,10 +108,15 @@ func desire(s *snapshot) decision {
 	return d
 }
 
+// rulesPerChain is how many match rules a tenant may have for each chain that it
+// may have: a data plane has room for 4,096 and 1,024 chains.
+const rulesPerChain, mostChains = 4, 1024
+
 func planeTenant(t *api.Tenant) plane.Tenant {
 	return plane.Tenant{
 		Name: t.Metadata.Name, Share: int(t.Spec.Share), MemoryBytes: int64(t.Spec.Memory),
-		Flows: int(t.Spec.Flows), LogLines: int(t.Spec.LogLines),
+		Flows: int(t.Spec.Flows), LogLines: int(cmp.Or(t.Spec.LogLines, api.DefaultTenantLogLines)),
+		Rules: rulesPerChain * int(min(max(t.Spec.Chains, api.DefaultTenantChains), mostChains)),
 	}
 }
 
@@ -175,14 +180,15 @@ func (d *decision) codes(s *snapshot, t *tenantView, w *wanted) (p problem) {
 	return p
 }
 
-// quotas takes back what would exceed the tenant's flows or memory. What runs
-// stays; changes and new chains come in the order of creation.
+// quotas takes back what would exceed the tenant's chains, flows or memory. What
+// runs stays; changes and new chains come in the order of creation.
 func (d *decision) quotas(t *tenantView) {
 	limits := []struct {
 		limit int64
 		what  string
 		cost  func(*wanted) int64
 	}{
+		{int64(cmp.Or(t.tenant.Spec.Chains, api.DefaultTenantChains)), quotaChains, func(*wanted) int64 { return 1 }},
 		{int64(t.tenant.Spec.Flows), "flows", func(w *wanted) int64 { return w.flows }},
 		{int64(t.tenant.Spec.Memory), "bytes of memory for the state of flows", func(w *wanted) int64 { return w.memory }},
 	}

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"sfc/ctrl/api"
 	"sfc/ctrl/functions"
 	"sfc/ctrl/plane"
+	"sfc/dataplane/classify"
 )
 
 // view makes a tenant's part of a snapshot: versions 1.0.0 (code a), 1.1.0 (b),
@@ -171,6 +173,64 @@ func TestQuotaOrder(t *testing.T) {
 	// The same snapshot gives the same decision.
 	if again := desire(s); fingerprint(&again) != fingerprint(&d) {
 		t.Error("another decision the second time")
+	}
+}
+
+// A tenant's chains are bounded, also when its spec does not say: the oldest run,
+// and what runs goes on whatever the bound is.
+func TestChainsQuota(t *testing.T) {
+	ready := map[string]codeState{"p": {ready: true}}
+	for _, tt := range []struct {
+		spec       api.TenantSpec
+		runs, asks int
+		want       int
+	}{
+		{api.TenantSpec{}, 0, 300, api.DefaultTenantChains},
+		{api.TenantSpec{Chains: 2}, 0, 3, 2},
+		{api.TenantSpec{Chains: 1000}, 0, 300, 300},
+		{api.TenantSpec{Chains: 2}, 3, 1, 3},
+		{api.TenantSpec{Chains: 4}, 3, 2, 4},
+	} {
+		var list []*chain
+		for i := range tt.asks {
+			list = append(list, asks(fmt.Sprint("asks", i), 0, "plain@1.0.0"))
+		}
+		for i := range tt.runs { // younger, but they run
+			list = append(list, asks(fmt.Sprint("runs", i), 0, "plain@1.0.0").ran("plain@1.0.0"))
+		}
+		d := desire(&snapshot{tenants: []tenantView{view(tt.spec, list...)}, codes: ready})
+		if len(d.desired.Chains) != tt.want {
+			t.Errorf("%+v: %d chains are sent, want %d", tt, len(d.desired.Chains), tt.want)
+		}
+		for i, c := range list {
+			v := d.verdicts[c]
+			sent := i >= tt.asks || i < tt.want-tt.runs
+			held := problem{}
+			if !sent {
+				held = problem{reasonQuota, fmt.Sprintf("acme may have %d chains, and has %d: delete one, or have the limit raised", cmp.Or(int(tt.spec.Chains), api.DefaultTenantChains), tt.want)}
+			}
+			if (v.sent != nil) != sent || v.held != held {
+				t.Fatalf("%+v: chain %s is sent: %v, want %v; %+v, want %+v", tt, c.name, v.sent != nil, sent, v.held, held)
+			}
+		}
+	}
+}
+
+// What a tenant's spec leaves out has a bound where it takes from others.
+func TestTenantDefaults(t *testing.T) {
+	for _, tt := range []struct {
+		spec        api.TenantSpec
+		rules, logs int
+	}{
+		{api.TenantSpec{}, classify.MaxRules / 4, 100},
+		{api.TenantSpec{Chains: 2, LogLines: 7}, classify.MaxRules / 4, 7},
+		{api.TenantSpec{Chains: 512, LogLines: 1000}, classify.MaxRules / 2, 1000},
+		{api.TenantSpec{Chains: 1 << 60}, classify.MaxRules, 100},
+	} {
+		p := planeTenant(&api.Tenant{Spec: tt.spec})
+		if p.Rules != tt.rules || p.LogLines != tt.logs {
+			t.Errorf("%+v: %d rules and %d lines, want %d and %d", tt.spec, p.Rules, p.LogLines, tt.rules, tt.logs)
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ func TestChainComesAndGoes(t *testing.T) {
 		t.Errorf("port %+v", p)
 	}
 	g.plane.mu.Lock()
-	if want := (plane.Tenant{Name: "acme", Share: 250, Flows: 200_000}); len(g.plane.tenants) != 1 || g.plane.tenants[0] != want {
+	if want := (plane.Tenant{Name: "acme", Share: 250, Flows: 200_000, Rules: 1024, LogLines: api.DefaultTenantLogLines}); len(g.plane.tenants) != 1 || g.plane.tenants[0] != want {
 		t.Errorf("tenants %+v", g.plane.tenants)
 	}
 	g.plane.mu.Unlock()

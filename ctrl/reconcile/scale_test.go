@@ -73,7 +73,7 @@ func TestManyChains(t *testing.T) {
 	}
 	g := newRig(t, func(o *Options) { o.Observe, o.Retry, o.RetryMax = time.Second, 100*time.Millisecond, time.Minute })
 	g.plane.room = room
-	g.tenant("acme", api.TenantSpec{})
+	g.tenant("acme", api.TenantSpec{Chains: api.Count(n)})
 	g.deploy("acme", "1.0.0", "1.1.0")
 	g.alias("acme", "prod=1.0.0")
 	heap := func() int64 {

@@ -122,6 +122,8 @@ func TestFieldErrors(t *testing.T) {
 		`{"kind":"Chain","metadata":{"name":"x"}}`:                                  "kind: \"Chain\" does not belong here",
 		`{"metadata":{"name":"x"}} {}`:                                              "after top-level value",
 		`{"metadata":{"name":"x","tenant":"y"},"spec":{}}`:                          "metadata.tenant",
+		`{"metadata":{"name":"x"},"spec":{"logLines":"1000001"}}`:                   "spec.logLines: 1000001 is more than 1000000 lines a second",
+		`{"metadata":{"name":"x"},"spec":{"chains":"-1"}}`:                          "-1",
 		`{"metadata":{"name":"x"},"spec":{"share":"101%"}}`:                         "spec.share: \"101%\" is more than all",
 		`{"metadata":{"name":"x"},"spec":{"flows":-1}}`:                             "spec.flows: \"-1\" is no number",
 		`{"apiVersion":"v2","metadata":{"name":"` + strings.Repeat("a", 64) + `"}}`: "\"v2\" is not served",

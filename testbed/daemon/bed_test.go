@@ -219,10 +219,11 @@ func (b *bed) role(role string) (pid int) {
 	return pid
 }
 
-// tenant makes a tenant with that share of the workers' time in 1/1000.
+// tenant makes a tenant with that share of the workers' time in 1/1000, and all
+// the chains that a test makes.
 func (b *bed) tenant(name string, share api.Share) {
 	b.tb.Helper()
-	_, err := b.api.Tenants().Create(b.tb.Context(), &api.Tenant{Metadata: api.Metadata{Name: name}, Spec: api.TenantSpec{Share: share}})
+	_, err := b.api.Tenants().Create(b.tb.Context(), &api.Tenant{Metadata: api.Metadata{Name: name}, Spec: api.TenantSpec{Share: share, Chains: thousand}})
 	check(b.tb, err)
 }
 

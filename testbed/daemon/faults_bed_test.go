@@ -302,7 +302,7 @@ func (f *faulty) await(what string, says func() string) {
 // tenant makes a tenant with the function hop.
 func (f *faulty) tenant(name string) {
 	f.t.Helper()
-	must[*api.Tenant](f.t)(f.api.Tenants().Create(context.Background(), &api.Tenant{Metadata: api.Metadata{Name: name}}))
+	must[*api.Tenant](f.t)(f.api.Tenants().Create(context.Background(), &api.Tenant{Metadata: api.Metadata{Name: name}, Spec: api.TenantSpec{Chains: 10_000}}))
 	hop := module(f.t, "hop")
 	must[*api.Function](f.t)(f.api.Upload(context.Background(), name, client.Upload{
 		Function: "hop", Version: "1.0.0", Module: bytes.NewReader(hop), Size: int64(len(hop)),
