@@ -10,6 +10,7 @@ import (
 
 	"sfc/dataplane/packet"
 	"sfc/nf"
+	"sfc/testbed/gate"
 )
 
 // stream is packets of one path that arrive at a rate.
@@ -195,6 +196,9 @@ func threadTime(t *testing.T) time.Duration {
 // A tenant that wants ten times its half of a worker takes nothing from the
 // other half.
 func TestGuaranteedShareIsKept(t *testing.T) {
+	if gate.Race {
+		t.Skip("the race detector takes most of a worker's time")
+	}
 	const cheap, dear = 600, 6000
 	if !undisturbed(t, func() bool {
 		a, b := capacity(t, cheap)/2, capacity(t, dear)*5

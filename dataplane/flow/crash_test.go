@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sfc/dataplane/steer"
+	"sfc/testbed/gate"
 )
 
 // Environment of a process that works on the memory in descriptor 3.
@@ -181,6 +182,9 @@ func checkKilled(mem []byte, i uint32, before, got fact, touched bool) error {
 // that changed the memory what a next process would make of it is looked at. A
 // flow that is there before a step and after it is there all the time.
 func TestKilledBetweenAnyTwo(t *testing.T) {
+	if gate.Race {
+		t.Skip("with the race detector the instructions are not those that run")
+	}
 	// ptrace is for the thread that began it, which ends with the test.
 	runtime.LockOSThread()
 	seed := testSeed(t)
