@@ -72,7 +72,7 @@ func TestAgreesWithTheKernel(t *testing.T) {
 		}
 		outcomes[got]++
 	}
-	if outcomes[Ready] < 100 || outcomes[NoRoute] < 100 {
+	if outcomes[Ready] < 100 || outcomes[NoRoute] < 20 {
 		t.Errorf("outcomes %v: the routes test little", outcomes)
 	}
 }

@@ -78,7 +78,8 @@ func TestLoopAfterIdle(t *testing.T) {
 			allowed := f.group.opts.Budget + 3*f.rt.opts.Tick
 			var stopped []time.Duration
 			for range 500 { // of which it is suspended for some
-				if len(stopped) == 3 {
+				// On a busy machine the thread that ticks may come late.
+				if n := len(stopped); n == 20 || n >= 3 && slices.Min(stopped) <= allowed {
 					break
 				}
 				awaitSleep(t, f.rt)
@@ -95,7 +96,6 @@ func TestLoopAfterIdle(t *testing.T) {
 				t.Fatal("it was never stopped")
 			}
 			t.Logf("stopped after %v of CPU time; allowed are %v", stopped, allowed)
-			// On a busy machine the thread that ticks may come late.
 			if least := slices.Min(stopped); least > allowed {
 				t.Errorf("it had %v at least, budget and three ticks are %v", least, allowed)
 			}
