@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sfc/ctrl/api"
+	"sfc/ctrl/client"
 	"sfc/ctrl/functions/sign"
 )
 
@@ -41,6 +42,24 @@ func tokenScope(host bool, args []string, more int, what string) (tenant string,
 	return args[0], args[1:], nil
 }
 
+// dialTokens makes the client, and reads whose tokens are meant.
+func (r *remote) dialTokens(cmd *cobra.Command, host bool, args []string, more int, what string) (c *client.Client, tenant string, rest []string, err error) {
+	if tenant, rest, err = tokenScope(host, args, more, what); err != nil {
+		return nil, "", nil, &usageError{err, cmd.CommandPath()}
+	}
+	c, err = r.dial()
+	return c, tenant, rest, err
+}
+
+// after is the time a duration from now, in whole seconds; 0 leaves it to the
+// daemon.
+func after(d time.Duration) time.Time {
+	if d <= 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(d).UTC().Truncate(time.Second)
+}
+
 func newTokenCreate(e env) *cobra.Command {
 	r := remote{e: e}
 	var host bool
@@ -53,21 +72,14 @@ func newTokenCreate(e env) *cobra.Command {
 		Args:              needArgs(0, 1, "the tenant's name"),
 		ValidArgsFunction: completeNames(false, r.tenantNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, _, err := tokenScope(host, args, 0, "TENANT, or --host")
-			if err != nil {
-				return &usageError{err, cmd.CommandPath()}
-			}
-			c, err := r.dial()
+			c, tenant, _, err := r.dialTokens(cmd, host, args, 0, "TENANT, or --host")
 			if err != nil {
 				return err
 			}
 			if name == "" {
 				name = role
 			}
-			t := &api.Token{Metadata: api.Metadata{Name: name}, Spec: api.TokenSpec{Role: api.Role(role)}}
-			if expires > 0 {
-				t.Spec.ExpiresAt = time.Now().Add(expires).UTC().Truncate(time.Second)
-			}
+			t := &api.Token{Metadata: api.Metadata{Name: name}, Spec: api.TokenSpec{Role: api.Role(role), ExpiresAt: after(expires)}}
 			made, err := c.Tokens(tenant).Create(cmd.Context(), t)
 			if err != nil {
 				return err
@@ -98,11 +110,7 @@ func newTokenList(e env) *cobra.Command {
 		Args:              needArgs(0, 1, "the tenant's name"),
 		ValidArgsFunction: completeNames(false, r.tenantNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, _, err := tokenScope(host, args, 0, "TENANT, or --host")
-			if err != nil {
-				return &usageError{err, cmd.CommandPath()}
-			}
-			c, err := r.dial()
+			c, tenant, _, err := r.dialTokens(cmd, host, args, 0, "TENANT, or --host")
 			if err != nil {
 				return err
 			}
@@ -136,18 +144,11 @@ func newTokenRotate(e env) *cobra.Command {
 		Args:              needArgs(1, 2, "the tenant's name and the token's"),
 		ValidArgsFunction: completeNames(false, r.tenantNames, r.tokenNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, rest, err := tokenScope(host, args, 1, "TENANT NAME, or NAME with --host")
-			if err != nil {
-				return &usageError{err, cmd.CommandPath()}
-			}
-			c, err := r.dial()
+			c, tenant, rest, err := r.dialTokens(cmd, host, args, 1, "TENANT NAME, or NAME with --host")
 			if err != nil {
 				return err
 			}
-			rot := api.Rotation{OverlapSeconds: int(overlap.Seconds())}
-			if expires > 0 {
-				rot.ExpiresAt = time.Now().Add(expires).UTC().Truncate(time.Second)
-			}
+			rot := api.Rotation{OverlapSeconds: int(overlap.Seconds()), ExpiresAt: after(expires)}
 			t, err := c.RotateToken(cmd.Context(), tenant, rest[0], rot)
 			if err != nil {
 				return err
@@ -174,11 +175,7 @@ func newTokenDelete(e env) *cobra.Command {
 		Args:              needArgs(1, 2, "the tenant's name and the token's"),
 		ValidArgsFunction: completeNames(false, r.tenantNames, r.tokenNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			tenant, rest, err := tokenScope(host, args, 1, "TENANT NAME, or NAME with --host")
-			if err != nil {
-				return &usageError{err, cmd.CommandPath()}
-			}
-			c, err := r.dial()
+			c, tenant, rest, err := r.dialTokens(cmd, host, args, 1, "TENANT NAME, or NAME with --host")
 			if err != nil {
 				return err
 			}

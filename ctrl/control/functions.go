@@ -175,34 +175,30 @@ func (fs *functionStores) DeleteAlias(ctx context.Context, tenant, function, ali
 	return asProblem(t.Store.DeleteAlias(ctx, function, alias, versionText(revision), refs))
 }
 
-// Rollback implements server.FunctionStore.
-func (fs *functionStores) Rollback(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error) {
+// move changes what an alias stands for.
+func (fs *functionStores) move(ctx context.Context, tenant, function, alias string, revision uint64, by string,
+	how func(s *functions.Store, ctx context.Context, function, alias, resourceVersion, by string) (*api.Alias, error)) (*api.Alias, error) {
 	t, err := fs.of(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
-	a, err := t.Store.Rollback(ctx, function, alias, versionText(revision), by)
+	a, err := how(t.Store, ctx, function, alias, versionText(revision), by)
 	return a, asProblem(err)
+}
+
+// Rollback implements server.FunctionStore.
+func (fs *functionStores) Rollback(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error) {
+	return fs.move(ctx, tenant, function, alias, revision, by, (*functions.Store).Rollback)
 }
 
 // Promote implements server.FunctionStore.
 func (fs *functionStores) Promote(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error) {
-	t, err := fs.of(ctx, tenant)
-	if err != nil {
-		return nil, err
-	}
-	a, err := t.Store.Promote(ctx, function, alias, versionText(revision), by)
-	return a, asProblem(err)
+	return fs.move(ctx, tenant, function, alias, revision, by, (*functions.Store).Promote)
 }
 
 // Abort implements server.FunctionStore.
 func (fs *functionStores) Abort(ctx context.Context, tenant, function, alias string, revision uint64, by string) (*api.Alias, error) {
-	t, err := fs.of(ctx, tenant)
-	if err != nil {
-		return nil, err
-	}
-	a, err := t.Store.Abort(ctx, function, alias, versionText(revision), by)
-	return a, asProblem(err)
+	return fs.move(ctx, tenant, function, alias, revision, by, (*functions.Store).Abort)
 }
 
 // Collect implements server.FunctionStore.

@@ -120,7 +120,7 @@ func (s *Store) moveOnce(ctx context.Context, function, name, resourceVersion, b
 	case resourceVersion == "0":
 		return nil, fmt.Errorf("alias %s of %s: %w", name, function, store.ErrExists)
 	default:
-		if err := expect(&a.Metadata, AliasesBucket, key, resourceVersion); err != nil {
+		if err := expect(&a.Metadata, api.BucketAliases, key, resourceVersion); err != nil {
 			return nil, err
 		}
 	}
@@ -196,7 +196,7 @@ func (s *Store) DeleteAlias(ctx context.Context, function, name, resourceVersion
 		return err
 	}
 	key := function + "/" + name
-	if err := expect(&a.Metadata, AliasesBucket, key, resourceVersion); err != nil {
+	if err := expect(&a.Metadata, api.BucketAliases, key, resourceVersion); err != nil {
 		return err
 	}
 	for _, text := range refs {

@@ -70,13 +70,6 @@ type Store struct {
 	commit  chan struct{} // holds the token of whoever adds or removes versions
 }
 
-// Names of the buckets in a tenant's space.
-const (
-	FunctionsBucket = "functions"
-	AliasesBucket   = "aliases"
-	KeysBucket      = "keys"
-)
-
 // Open opens the functions of the tenant whose space it is. It is good as long as
 // the space is open.
 func Open(ctx context.Context, sp *store.Space, opts Options) (*Store, error) {
@@ -86,7 +79,7 @@ func Open(ctx context.Context, sp *store.Space, opts Options) (*Store, error) {
 	}
 	s := &Store{tenant: sp.Name(), opts: opts, uploads: make(chan struct{}, opts.Uploads), commit: make(chan struct{}, 1)}
 	var err error
-	for name, b := range map[string]**store.Bucket{FunctionsBucket: &s.functions, AliasesBucket: &s.aliases, KeysBucket: &s.keys} {
+	for name, b := range map[string]**store.Bucket{api.BucketFunctions: &s.functions, api.BucketAliases: &s.aliases, api.BucketKeys: &s.keys} {
 		if *b, err = sp.Bucket(ctx, name); err != nil {
 			return nil, fmt.Errorf("functions of %s: %w", s.tenant, err)
 		}

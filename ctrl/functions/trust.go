@@ -83,7 +83,7 @@ func (s *Store) RevokeKey(ctx context.Context, name, resourceVersion string) err
 	if err != nil {
 		return err
 	}
-	if err := expect(&k.Metadata, KeysBucket, name, resourceVersion); err != nil {
+	if err := expect(&k.Metadata, api.BucketKeys, name, resourceVersion); err != nil {
 		return err
 	}
 	revision, err := k.Metadata.Revision()

@@ -76,7 +76,7 @@ func (s *Store) Delete(ctx context.Context, name, version, resourceVersion strin
 	if err != nil {
 		return err
 	}
-	if err := expect(&f.Metadata, FunctionsBucket, key, resourceVersion); err != nil {
+	if err := expect(&f.Metadata, api.BucketFunctions, key, resourceVersion); err != nil {
 		return err
 	}
 	used, err := s.used(refs)

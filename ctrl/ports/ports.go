@@ -56,9 +56,6 @@ type Interface struct {
 	Addresses []netip.Prefix
 }
 
-// altering are the offloads that change frames before XDP sees them.
-var altering = []string{"rx-gro", "rx-gro-hw", "rx-gro-list", "rx-lro", "rx-udp-gro-forwarding", "rx-vlan-filter", "rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"}
-
 // Find returns the interface with this name or PCI address (0000:00:05.0, or
 // 00:05.0 in domain 0).
 func Find(ref string) (*Interface, error) {
@@ -215,7 +212,7 @@ func (i *Interface) askDriver() (err error) {
 	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
 		return err
 	}
-	for _, name := range altering {
+	for _, name := range ethtool.Altering {
 		switch f := features[name]; {
 		case f.On && f.Fixed:
 			i.Fixed = append(i.Fixed, name)

@@ -22,20 +22,6 @@ type NIC struct {
 	closed  bool
 }
 
-// harmful are the offloads that change frames before XDP sees them: tags taken
-// off, segments merged beyond a chunk (by GRO with generic attach only), VLANs
-// filtered. Names as in ethtool -k.
-var harmful = []string{
-	"rx-gro",
-	"rx-gro-hw",
-	"rx-gro-list",
-	"rx-lro",
-	"rx-udp-gro-forwarding",
-	"rx-vlan-filter",
-	"rx-vlan-hw-parse",
-	"rx-vlan-stag-hw-parse",
-}
-
 // PrepareNIC turns off the offloads that change frames before XDP sees them
 // and sets promiscuous mode, on an interface of the calling thread's network
 // namespace, until Close. What the driver does not let be changed stays. Call
@@ -71,7 +57,7 @@ func PrepareNIC(name string) (_ *NIC, err error) {
 		return nil, err
 	}
 	change := map[string]bool{}
-	for _, f := range harmful {
+	for _, f := range ethtool.Altering {
 		if before[f].On && !before[f].Fixed {
 			change[f] = false
 		}

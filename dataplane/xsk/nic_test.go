@@ -83,7 +83,7 @@ func TestPrepareNICPutsEverythingBack(t *testing.T) {
 	if promisc == 0 {
 		t.Error("not promiscuous")
 	}
-	for _, f := range harmful {
+	for _, f := range ethtool.Altering {
 		if during[f].On && !during[f].Fixed {
 			t.Errorf("%s is on", f)
 		}
